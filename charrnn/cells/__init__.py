@@ -1,0 +1,41 @@
+"""The cells: one file, or one family side by side, that reads like its paper. A new file here is a new cell."""
+
+import pkgutil
+from dataclasses import fields
+from functools import lru_cache
+from importlib import import_module
+
+from ..errors import UsageError, nearest
+from .base import Cell
+
+
+@lru_cache
+def classes() -> dict[str, type[Cell]]:
+    """Every cell of this folder by the name that `--cell` takes."""
+    found = {}
+    for module in pkgutil.iter_modules(__path__):
+        for value in vars(import_module(f"{__name__}.{module.name}")).values():
+            if isinstance(value, type) and issubclass(value, Cell) and "name" in vars(value) and value.name:
+                found[value.name] = value
+    return dict(sorted(found.items()))
+
+
+def make(name: str, settings: dict | None = None) -> Cell:
+    """A cell by name with its own settings; UsageError names what is not known and the nearest that is."""
+    if name not in classes():
+        raise UsageError(f"--cell {name}: no such cell{nearest(name, classes())}; known: {', '.join(classes())}")
+    kind, kinds = classes()[name], {}
+    for field in fields(kind):
+        kinds[field.name] = field.type
+    for key in settings or {}:
+        if key not in kinds:
+            allowed = f"settings of {name}: {', '.join(kinds)}" if kinds else f"{name} has no settings"
+            raise UsageError(f"--cell-opt {key}: no such setting{nearest(key, kinds)}; {allowed}")
+    return kind(**{key: _typed(name, key, value, kinds[key]) for key, value in (settings or {}).items()})
+
+
+def _typed(cell, key, value, kind):
+    try:
+        return kind(value)
+    except ValueError:
+        raise UsageError(f"--cell-opt {key}={value}: {cell} wants a value of type {kind.__name__}") from None

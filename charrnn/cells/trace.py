@@ -1,0 +1,176 @@
+"""A step, run once on symbols: which parameters there are, which products, in what order, under which names."""
+
+import sys
+from fractions import Fraction
+from functools import lru_cache
+from itertools import count
+
+from . import base
+from .base import Names, advance
+
+
+_serial = count()
+
+
+class Symbol:
+    """One value of a traced step: an operator and what it is applied to; a leaf is ("leaf", "U.i")."""
+
+    def __init__(self, operator, *arguments):
+        self.operator, self.arguments, self.serial = operator, arguments, next(_serial)
+
+    def __repr__(self):
+        if self.operator == "leaf":
+            return self.arguments[0]
+        return f"{self.operator}({', '.join(map(repr, self.arguments))})"
+
+    def __hash__(self):
+        return id(self)
+
+    @property
+    def inputs(self):
+        return [a for a in self.arguments if isinstance(a, Symbol)]
+
+
+def _arithmetic(name, symbol):
+    def forward(self, other):
+        return Symbol(symbol, self, other)
+
+    def reflected(self, other):
+        return Symbol(symbol, other, self)
+
+    setattr(Symbol, f"__{name}__", forward)
+    if name not in ("eq", "ge"):
+        setattr(Symbol, f"__r{name}__", reflected)
+
+
+for _name, _symbol in dict(add="+", sub="-", mul="*", truediv="/", matmul="@", mod="%", eq="==", ge=">=").items():
+    _arithmetic(_name, _symbol)
+Symbol.__neg__ = lambda self: Symbol("-", 0, self)
+for _name, _operator in base.OPERATORS.items():
+    _operator.register(Symbol, lambda *arguments, _name=_name: Symbol(_name, *arguments))
+
+
+class _Leaves:
+    """A namespace in which every name is a symbol, made when it is first asked for and remembered in order."""
+
+    def __init__(self, prefix):
+        self._prefix, self._made = prefix, {}
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self._made.setdefault(name, Symbol("leaf", f"{self._prefix}.{name}"))
+
+
+class Trace:
+    """What one run of a cell's step on symbols tells."""
+
+    def __init__(self, cell):
+        x, U, v, below = (_Leaves(prefix) for prefix in ("x", "U", "v", "below"))
+        state = {name: Symbol("leaf", name) for name in cell.states}
+        self.named = {}
+        self.up, self.state = _with_locals(self.named, cell, x, U, v, below, state)
+        self.gates, self.matrices, self.vectors = list(x._made), list(U._made), list(v._made)
+        self.below = list(below._made)
+        self.raw = "raw" in self.gates
+        if self.raw:
+            self.gates.remove("raw")
+        declared = cell.gates.split()
+        assert sorted(self.gates) == sorted(declared), f"{cell.name}: gates {declared}, but step uses {self.gates}"
+        self.gates = declared
+        self.steps = _ordered([*self.up.values(), *self.state.values()])
+
+    @property
+    def stages(self):
+        """The recurrent products grouped by what must come first: [[r, z], [n]] for the GRU of Cho 2014."""
+        depth, stages = {}, {}
+        for symbol in self.steps:
+            depth[symbol] = max((depth[a] for a in symbol.inputs), default=0)
+            if symbol.operator == "@":
+                depth[symbol] += 1
+                stages.setdefault(depth[symbol], []).append(repr(symbol.arguments[1])[2:])
+        return [stages[d] for d in sorted(stages)]
+
+
+def _with_locals(named, cell, *arguments):
+    """Runs a step on symbols and keeps what its local names stood for when it returned."""
+
+    def watch(frame, event, _):
+        if event == "return" and frame.f_code is type(cell).step.__code__:
+            named.update({k: s for k, s in frame.f_locals.items() if isinstance(s, Symbol) and s.operator != "leaf"})
+
+    before = sys.getprofile()
+    sys.setprofile(watch)
+    try:
+        return advance(cell, *arguments)
+    finally:
+        sys.setprofile(before)
+
+
+def _ordered(results):
+    """Every symbol that the results depend on, in the order in which the step made them."""
+    seen, waiting = set(), [symbol for symbol in results if isinstance(symbol, Symbol)]
+    while waiting:
+        symbol = waiting.pop()
+        if symbol not in seen:
+            seen.add(symbol)
+            waiting += symbol.inputs
+    return sorted(seen, key=lambda symbol: symbol.serial)
+
+
+trace = lru_cache(maxsize=None)(Trace)
+
+
+def parameters(cell, m, n):
+    """Name and shape of every trained array of a layer with inputs m wide and states n wide."""
+    t, declared = trace(cell), cell.shapes(m, n)
+    shapes = {}
+    for gate in t.gates:
+        shapes[f"W.{gate}"] = declared.get(f"W.{gate}", (m, n))
+        if gate not in cell.unbiased.split():
+            shapes[f"b.{gate}"] = (n,)
+    raw = declared.get("x.raw", (n,))
+    if t.raw and raw != (m,):
+        shapes["W.raw"] = (m, *raw)
+    for name in t.matrices:
+        shapes[f"U.{name}"] = declared.get(f"U.{name}", (n, n))
+    for name in t.vectors:
+        if f"v.{name}" not in cell.constants(n):
+            shapes[f"v.{name}"] = declared.get(f"v.{name}", (n,))
+    return shapes
+
+
+class Size:
+    """A width that is only a letter: sizes multiply and divide, so that shapes give a formula."""
+
+    def __init__(self, letters="", factor=Fraction(1)):
+        self.letters, self.factor = "".join(sorted(letters, reverse=True)), Fraction(factor)
+
+    def __floordiv__(self, divisor):
+        return Size(self.letters, self.factor / divisor)
+
+    def __mul__(self, other):
+        other = other if isinstance(other, Size) else Size("", other)
+        return Size(self.letters + other.letters, self.factor * other.factor)
+
+    __rmul__ = __mul__
+
+    def __eq__(self, other):
+        return isinstance(other, Size) and (self.letters, self.factor) == (other.letters, other.factor)
+
+    def __hash__(self):
+        return hash((self.letters, self.factor))
+
+
+def formula(cell):
+    """The number of a layer's parameters in m (inputs) and n (units), as in `4nm + 4n² + 4n`."""
+    total = {}
+    for name, shape in parameters(cell, Size("m"), Size("n")).items():
+        size = Size()
+        for length in shape:
+            size = size * length
+        letters = size.letters + (" (masked)" if name in cell.masks(1) else "")
+        total[letters] = total.get(letters, 0) + size.factor
+    order = ["nm", "nn", "nn (masked)", "n", "m"]
+    terms = [(letters, total[letters]) for letters in order if letters in total]
+    return " + ".join(f"{'' if k == 1 else k}{letters.replace('nn', 'n²')}" for letters, k in terms)

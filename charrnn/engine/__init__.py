@@ -1,0 +1,48 @@
+"""Engines unroll a cell over a sequence: `unroll(cell, p, x, below, state) -> up, state`.
+
+`reference` is the law; `native` is torch.nn's kernels. `p` is what `bind` makes of a layer's weights.
+"""
+
+from importlib import import_module
+
+import numpy as np
+
+from ..cells.base import Names, block_diagonal, constant
+from ..errors import UsageError, nearest
+
+NAMES = ("native", "reference")  # fastest first
+
+
+def choose(name: str, cell, like):
+    """The engine asked for, or with "auto" the fastest that runs this cell on arrays such as `like`.
+
+    Returns its name and its `unroll`; UsageError says in the engine's own words why it refuses.
+    """
+    if name not in ("auto", *NAMES):
+        raise UsageError(f"--engine {name}: no such engine{nearest(name, NAMES)}; known: auto, {', '.join(NAMES)}")
+    for candidate in NAMES if name == "auto" else [name]:
+        engine = import_module(f".{candidate}", __name__)
+        refusal = engine.refuses(cell, like)
+        if not refusal:
+            return candidate, engine.unroll
+    raise UsageError(f"--engine {name}: {refusal}")
+
+
+def bind(cell, weights, n):
+    """A layer's arrays as the equations see them: {"U.i": array, ..} -> p.W.i, p.b.i, p.U.i, p.v.i.
+
+    Masks are applied, blocks are laid on the diagonal, constants are filled in; gradients flow through.
+    """
+    like = next(iter(weights.values()))
+    families = {"W": {}, "b": {}, "U": {}, "v": {}}
+    masks, index = cell.masks(n), np.arange(n)
+    for name, array in weights.items():
+        family, short = name.split(".", 1)
+        if len(array.shape) == 3:
+            array = block_diagonal(array)
+        if name in masks:
+            array = array * constant(like, masks[name](index[:, None], index[None, :]))
+        families[family][short] = array
+    for name, values in cell.constants(n).items():
+        families["v"][name.split(".", 1)[1]] = constant(like, values(index))
+    return Names(**{family: Names(**arrays) for family, arrays in families.items()})

@@ -1,0 +1,40 @@
+"""The operators of a step on numpy arrays."""
+
+import numpy as np
+
+from ..cells import base
+
+
+def sigmoid(a):
+    return 0.5 * np.tanh(0.5 * a) + 0.5  # cannot overflow
+
+
+def softplus(a):
+    return np.maximum(a, 0) + np.log1p(np.exp(-np.abs(a)))
+
+
+def block_diagonal(blocks):
+    k, a, b = blocks.shape
+    matrix = np.zeros((k * a, k * b), blocks.dtype)
+    for i, block in enumerate(blocks):
+        matrix[i * a : (i + 1) * a, i * b : (i + 1) * b] = block
+    return matrix
+
+
+for _name, _function in dict(
+    sigmoid=sigmoid,
+    tanh=np.tanh,
+    relu=lambda a: np.maximum(a, 0),
+    exp=np.exp,
+    sqrt=np.sqrt,
+    log_sigmoid=lambda a: -softplus(-a),
+    softplus=softplus,
+    maximum=np.maximum,
+    where=np.where,
+    take=lambda table, ids: table[ids],
+    join=lambda *arrays: np.concatenate(arrays, axis=-1),
+    stack=lambda *arrays: np.stack(arrays),
+    block_diagonal=block_diagonal,
+    constant=lambda like, values: np.asarray(values, like.dtype),
+).items():
+    base.OPERATORS[_name].register(np.ndarray, _function)

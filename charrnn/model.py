@@ -1,0 +1,144 @@
+"""The model: embedding, a stack of recurrent layers, skips from every layer to the softmax.
+
+`forward` is written once and runs on torch tensors over whole sequences (training, evaluation), on numpy arrays one
+step at a time (sampling), and on anything else that a cell's `step` runs on. A model is plain data (`Model`) and its
+weights are a plain dict of arrays by name: `embedding`, `layers.0.U.f`, `head.W`, `head.b`.
+"""
+
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from . import cells
+from .cells.base import Names, join, take
+from .cells.trace import parameters
+from .engine import bind
+from .errors import UsageError
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a model is made of. V symbols, embeddings of D, `layers` layers of n units."""
+
+    cell: str
+    symbols: int
+    embed: int
+    hidden: int
+    layers: int
+    skips: bool = True
+    settings: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        for name in ("embed", "hidden", "layers"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"--{name} {getattr(self, name)}: must be at least 1")
+        cells.make(self.cell, self.settings).check(self.hidden)
+
+    @classmethod
+    def from_record(cls, record: dict) -> "Model":
+        return cls(**record)
+
+    def record(self) -> dict:
+        return asdict(self)
+
+    @cached_property
+    def stack(self):
+        """The cell of each layer."""
+        cell = cells.make(self.cell, self.settings)
+        return [cell.at(layer) for layer in range(self.layers)]
+
+    def widths(self) -> list[int]:
+        """The width of what enters each layer."""
+        return [self.embed] + [self.hidden] * (self.layers - 1)
+
+    def layer_shapes(self) -> list[dict]:
+        """For each layer, the shapes of its arrays by name."""
+        return [parameters(cell, m, self.hidden) for cell, m in zip(self.stack, self.widths(), strict=True)]
+
+    def shapes(self) -> dict[str, tuple]:
+        """Name and shape of every trained array."""
+        shapes = {"embedding": (self.symbols, self.embed)}
+        for layer, own in enumerate(self.layer_shapes()):
+            shapes |= {f"layers.{layer}.{name}": shape for name, shape in own.items()}
+        top = self.hidden * (self.layers if self.skips else 1)
+        return shapes | {"head.W": (top, self.symbols), "head.b": (self.symbols,)}
+
+    def count(self) -> dict[str, int]:
+        """The number of trained parameters of each part; what a mask hides does not count."""
+        counts = {"embedding": 0} | {f"layer {layer}": 0 for layer in range(self.layers)} | {"head": 0}
+        for name, shape in self.shapes().items():
+            part, *rest = name.split(".", 2)
+            size = int(np.prod(shape))
+            if part == "layers":
+                part, own = f"layer {rest[0]}", rest[1]
+                size = mask_count(self.stack[int(rest[0])], own, self.hidden, size)
+            counts[part] += size
+        return counts
+
+    def initial_weights(self, random: np.random.Generator, unigram: np.ndarray) -> dict[str, np.ndarray]:
+        """Fresh weights (float32): orthogonal recurrent matrices (Saxe et al. 2014), inputs uniform within
+        1/sqrt(m), embeddings normal, the softmax bias at the log-frequencies `unigram` (V,) of the symbols."""
+        weights = {}
+        for name, shape in self.shapes().items():
+            weights[name] = _draw(name.rsplit(".", 2)[-2] if "." in name else name, shape, random)
+        for layer, cell in enumerate(self.stack):
+            for name, start in cell.init.items():
+                target = weights[f"layers.{layer}.{name}"]
+                target[...] = random.uniform(*start, target.shape) if isinstance(start, tuple) else start
+        weights["head.b"][...] = np.log(unigram)
+        return weights
+
+    def initial_state(self, zeros) -> list[dict]:
+        """The state before the first character; zeros() makes an array (B, n) of zeros."""
+        return [{name: zeros() + cell.initial().get(name, 0.0) for name in cell.states} for cell in self.stack]
+
+    def bind(self, weights: dict) -> Names:
+        """The weights, flat by name, as `forward` uses them."""
+        layers = []
+        for layer, own in enumerate(self.layer_shapes()):
+            arrays = {name: weights[f"layers.{layer}.{name}"] for name in own}
+            layers.append(bind(self.stack[layer], arrays, self.hidden))
+        return Names(embedding=weights["embedding"], layers=layers, W=weights["head.W"], b=weights["head.b"])
+
+    def forward(self, p: Names, ids, state: list[dict], run, drop=lambda layer, a: a):
+        """The logits of the next symbol: ids (T, B) -> (T, B, V), and the state after the last of them.
+
+        `run` is an engine's unroll, or reference.step with ids (B,); `drop` is what dropout does to the output
+        of a layer.
+        """
+        x = take(p.embedding, ids)  # (T, B, D)
+        below, tops, after = {}, [], []
+        for layer, cell in enumerate(self.stack):
+            up, new = run(cell, p.layers[layer], x, below, state[layer])
+            x, below = drop(layer, up[cell.ups[0]]), {name: up[name] for name in cell.ups[1:]}  # (T, B, n)
+            tops.append(x)
+            after.append(new)
+        top = join(*tops) if self.skips else x
+        return top @ p.W + p.b, after
+
+
+def mask_count(cell, name, n, size):
+    """How many of an array's `size` numbers are there once the cell's mask is laid over it."""
+    mask = cell.masks(n).get(name)
+    return size if mask is None else int(np.sum(mask(np.arange(n)[:, None], np.arange(n)[None, :])))
+
+
+def _draw(family, shape, random):
+    """A fresh array of one family: W, U, b, v of a cell, the embedding, or W and b of the head."""
+    if family == "U":
+        return _orthogonal(shape, random)
+    if family == "embedding":
+        return random.normal(0.0, 1.0, shape).astype(np.float32)
+    if family in ("W", "head") and len(shape) > 1:
+        bound = shape[-2] ** -0.5
+        return random.uniform(-bound, bound, shape).astype(np.float32)
+    return np.zeros(shape, np.float32)
+
+
+def _orthogonal(shape, random):
+    *blocks, a, b = shape
+    normal = random.normal(0.0, 1.0, (*blocks, max(a, b), min(a, b)))
+    q, r = np.linalg.qr(normal)
+    q = q * np.sign(np.diagonal(r, axis1=-2, axis2=-1))[..., None, :]
+    return np.ascontiguousarray(q if a >= b else q.swapaxes(-1, -2), dtype=np.float32)
