@@ -36,7 +36,7 @@ class Interrupted(CharrnnError):
 
     def __init__(self, message: str, signal: int):
         super().__init__(message)
-        self.status = 128 + signal
+        self.signal, self.status = signal, 128 + signal
 
 
 def nearest(word: str, known) -> str:

@@ -4,6 +4,7 @@ import pkgutil
 from dataclasses import fields
 from functools import lru_cache
 from importlib import import_module
+from math import isfinite
 
 from ..errors import UsageError, nearest
 from .base import Cell
@@ -36,6 +37,9 @@ def make(name: str, settings: dict | None = None) -> Cell:
 
 def _typed(cell, key, value, kind):
     try:
-        return kind(value)
+        typed = kind(value)
+        if kind is float and not isfinite(typed):
+            raise ValueError
+        return typed
     except ValueError:
         raise UsageError(f"--cell-opt {key}={value}: {cell} wants a value of type {kind.__name__}") from None

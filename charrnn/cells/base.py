@@ -7,9 +7,13 @@ No array library is imported here. `engine/` teaches each operator what to do wi
 import inspect
 from dataclasses import dataclass, fields
 from functools import lru_cache, singledispatch
-from types import SimpleNamespace as Names  # Names(i=a).i is a: the arrays x.i, U.i, v.p of the equations
+from types import SimpleNamespace
 
 OPERATORS = {}
+
+
+class Names(SimpleNamespace):
+    """Arrays by name, as the equations write them: Names(i=a).i is a."""
 
 
 def operator(declaration):

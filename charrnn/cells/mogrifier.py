@@ -38,8 +38,6 @@ class Mogrifier(Cell):
 
     def check(self, n):
         if self.rounds < 0:
-            raise UsageError(
-                f"--cell-opt rounds={self.rounds}: mogrifier takes 0 (a plain LSTM) or more, usually 4 to 6"
-            )
+            raise UsageError(f"--cell-opt rounds={self.rounds}: mogrifier takes 0 or more, usually 4 to 6")
         if self.rank < 1:
             raise UsageError(f"--cell-opt rank={self.rank}: mogrifier takes 1 or more, usually 24 to 79")

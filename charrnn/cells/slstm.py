@@ -33,4 +33,4 @@ class SLSTM(Cell):
 
     def check(self, n):
         if self.heads < 1 or n % self.heads:
-            raise UsageError(f"--cell-opt heads={self.heads}: slstm needs --hidden {n} to be a multiple of the heads")
+            raise UsageError(f"--cell-opt heads={self.heads}: slstm takes a number that divides --hidden {n}")

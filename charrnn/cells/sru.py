@@ -4,7 +4,7 @@ from .base import Cell, sigmoid
 
 
 class SRU(Cell):
-    """Simple recurrent unit, version 2: no recurrent matrix, gates that see their own memory, a highway for the input."""
+    """Simple recurrent unit, version 2: no recurrent matrix, gates that see the memory, a highway for the input."""
 
     name, paper = "sru", "Lei et al. 2018, Simple Recurrent Units for Highly Parallelizable Recurrence"
     gates, unbiased, state, up = "u f r", "u", "c", "h"

@@ -6,8 +6,7 @@ from functools import lru_cache
 from itertools import count
 
 from . import base
-from .base import Names, advance
-
+from .base import advance
 
 _serial = count()
 
@@ -25,6 +24,9 @@ class Symbol:
 
     def __hash__(self):
         return id(self)
+
+    def __bool__(self):
+        raise TypeError("a step is straight-line arithmetic: it cannot branch on a value; use where(condition, a, b)")
 
     @property
     def inputs(self):

@@ -1,0 +1,6 @@
+"""The `charrnn` command; also `python -m charrnn`."""
+
+from .cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""The command line: one Typer app; each command imports what it needs when it runs, so that help is quick."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from ..errors import CharrnnError, Interrupted
+
+app = typer.Typer(
+    help="Train, sample and score character-level recurrent language models.",
+    epilog="Exit status: 0 done, 1 failed, 2 usage, 3 diverged, 4 bad data, 5 bad or incompatible checkpoint, "
+    "130 or 143 interrupted after saving.",
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def _version(asked: bool):
+    if asked:
+        typer.echo(f"charrnn {__version__}")
+        raise typer.Exit()
+
+
+@app.callback(invoke_without_command=True)
+def _start(
+    ctx: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", "-V", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+):
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
+
+
+def cache() -> Path:
+    """Where encoded corpora are kept: $CHARRNN_CACHE, else the user's cache folder."""
+    if named := os.environ.get("CHARRNN_CACHE"):
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "charrnn"
+
+
+def text_of(argument: str) -> str:
+    """A text typed as an argument, UTF-8 whatever the locale took it for."""
+    return os.fsencode(argument).decode("utf-8", "replace") if any(map(_escaped, argument)) else argument
+
+
+def _escaped(character):
+    return "\ud800" <= character <= "\udfff"
+
+
+def _raise_interrupted(number, frame):
+    raise Interrupted("interrupted; there was nothing to save", number)
+
+
+def _leave_quietly():
+    """After a reader of our output has gone: nothing more is written, and nothing complains."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def main() -> None:
+    """Runs the command line; a person's mistake becomes one line on stderr and its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
+    signal.signal(signal.SIGINT, _raise_interrupted)
+    signal.signal(signal.SIGTERM, _raise_interrupted)
+    try:
+        app(prog_name="charrnn")
+    except BrokenPipeError:
+        _leave_quietly()
+    except CharrnnError as error:
+        sys.stdout.flush()
+        print(error if isinstance(error, Interrupted) else f"error: {error}", file=sys.stderr)
+        sys.exit(error.status)
+
+
+from . import learn, generate, score, catalog  # noqa: E402, F401, I001  (each adds its commands, in this order)

@@ -1,0 +1,112 @@
+"""`charrnn cells` and `charrnn corpora`: what there is to choose from."""
+
+import inspect
+import json
+import textwrap
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import app, cache
+
+WIDTH = 256  # at which sizes are compared
+
+
+@app.command(rich_help_panel="What there is")
+def cells(
+    name: Annotated[str | None, typer.Argument(help="One cell, with its equations.", show_default=False)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON.")] = False,
+):
+    """List the cells, or show one: paper, state, gates, parameters, equations as they stand in the code."""
+    from ..cells import classes, make
+
+    chosen = [make(name)] if name else [make(each) for each in classes()]
+    facts = [_facts(cell) for cell in chosen]
+    if as_json:
+        return print(json.dumps(facts[0] if name else facts, ensure_ascii=False))
+    if name:
+        return _print_cell(facts[0])
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("cell", "state", "gates", "products", "parameters", "ratio", box=None, padding=(0, 2, 0, 0))
+    for fact in facts:
+        products = " then ".join(str(len(stage)) for stage in fact["recurrent_products"]) or "none"
+        name, state, gates = fact["name"], " ".join(fact["state"]), " ".join(fact["gates"])
+        table.add_row(name, state, gates, products, fact["formula"], f"{fact['ratio']:.2f}")
+    console = Console()
+    console.print(table)
+    console.print(f"\nparameters of a layer with inputs m and states n wide; ratio to lstm at m = n = {WIDTH}")
+
+
+def _facts(cell):
+    from math import prod
+
+    import numpy as np  # noqa: F401  (masks are counted with it)
+
+    from ..cells.base import Cell
+    from ..cells.trace import formula, parameters, trace
+    from ..model import mask_count
+
+    t = trace(cell)
+    size = sum(mask_count(cell, k, WIDTH, prod(shape)) for k, shape in parameters(cell, WIDTH, WIDTH).items())
+    own = [f for f in ("gates", "state", "up", "carried", "unbiased") if getattr(cell, f) and f in vars(type(cell))]
+    source = "".join(
+        textwrap.dedent(inspect.getsource(vars(type(cell))[part])) + "\n"
+        for part in ("step", "shapes", "masks", "constants", "initial", "at")
+        if part in vars(type(cell)) and part in vars(Cell)
+    )
+    return {
+        "name": cell.name, "about": inspect.getdoc(type(cell)), "paper": cell.paper,
+        "state": cell.states, "gates": cell.gates.split(), "quantities": list(t.named),
+        "recurrent_products": t.stages, "settings": cell.settings(), "start": dict(cell.init),
+        "formula": formula(cell), "parameters_at_256": size, "ratio": size / 525_312,
+        "declares": {f: getattr(cell, f) for f in own}, "equations": source.rstrip() + "\n",
+    }  # fmt: skip
+
+
+def _print_cell(fact):
+    print(f"{fact['name']}: {fact['about']}\n")
+    print(f"paper       {fact['paper']}")
+    print(f"state       {' '.join(fact['state'])}")
+    print(f"gates       {' '.join(fact['gates']) or 'none made ahead of time'}")
+    print(f"products    {' then '.join(' '.join(stage) for stage in fact['recurrent_products']) or 'none'}")
+    if fact["settings"]:
+        print(f"settings    {', '.join(f'{k}={v}' for k, v in fact['settings'].items())}  (--cell-opt name=value)")
+    if fact["start"]:
+        print(f"starts at   {', '.join(f'{k} = {v}' for k, v in fact['start'].items())}")
+    size = f"{fact['parameters_at_256']:,} at m = n = {WIDTH}, {fact['ratio']:.2f} of lstm"
+    print(f"parameters  {fact['formula']}; {size}\n")
+    print(fact["equations"], end="")
+
+
+@app.command(rich_help_panel="What there is")
+def corpora(as_json: Annotated[bool, typer.Option("--json", help="JSON.")] = False):
+    """List the corpora known by name: size, symbols, where they lie, split, what others reached on them."""
+    from ..corpus import Reading, Survey
+    from ..corpus.known import KNOWN
+
+    rows = []
+    for known in KNOWN.values():
+        path = Path("data") / f"{known.name}.txt"
+        size = symbols = None
+        if path.exists():
+            survey = Survey([path], Reading(), [])
+            size, symbols = survey.length, len(survey.counts)
+        where = str(path) if path.exists() else "on first use" if known.make or known.url else "your own file"
+        rows.append(
+            {
+                "name": known.name, "about": known.about, "characters": size, "symbols": symbols, "where": where,
+                "split": known.split, "published": list(known.published),
+            }
+        )  # fmt: skip
+    if as_json:
+        return print(json.dumps(rows, ensure_ascii=False))
+    for row in rows:
+        size = f"{row['characters']:,} characters, {row['symbols']} symbols, " if row["characters"] else ""
+        print(f"{row['name']}: {row['about']}.")
+        print(f"    {size}{row['where']}, split {row['split']}")
+        for line in row["published"]:
+            print(f"    {line}")
+    print(f"\nEncoded corpora are kept in {cache()}; any file of it can be deleted.")

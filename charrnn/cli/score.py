@@ -1,0 +1,293 @@
+"""`charrnn eval` and `charrnn inspect`: what a model is worth on a text, and what it is."""
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import CharrnnError, DataError, UsageError
+from . import app, cache
+
+
+@app.command("eval", rich_help_panel="Models")
+def evaluate(
+    ckpt: Annotated[Path, typer.Argument(help="A checkpoint, or a run's folder.", show_default=False)],
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(help="Texts to score, - for standard input; none: the run's own validation part."),
+    ] = None,
+    part: Annotated[str | None, typer.Option(help="With no text: val, test or train of the run's corpus.")] = None,
+    per: Annotated[str | None, typer.Option(help="One JSON line per line or char instead of a summary.")] = None,
+    windows: Annotated[int, typer.Option(help="Reset the state every so many characters; 0 for never.")] = 0,
+    unknown: Annotated[
+        str, typer.Option(help="Characters that the model never saw: error, or replace with their cost counted.")
+    ] = "error",
+    encoding: Annotated[str, typer.Option(help="Encoding of the texts.")] = "utf-8",
+    errors: Annotated[str, typer.Option(help="Bytes that are no text: strict or replace.")] = "strict",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per text.")] = False,
+):
+    """Score texts: nats and bits per character, bits per byte, perplexity, accuracy.
+
+    Each text is read once, in order, the state carried from its start; its first character is not predicted.
+    """
+    if per not in (None, "line", "char"):
+        raise UsageError(f"--per {per}: must be line or char")
+    if unknown not in ("error", "replace"):
+        raise UsageError(f"--unknown {unknown}: must be error or replace")
+    if windows < 0 or windows == 1:
+        raise UsageError(f"--windows {windows}: must be 2 or more, or 0 for none")
+    if windows and per:
+        raise UsageError("--windows and --per: give one of them")
+    if part and texts:
+        raise UsageError(f"--part {part}: is for a run's own corpus; leave it out where texts are named")
+    from ..corpus import Reading
+
+    scoring = _Scoring(ckpt, device, windows, unknown, Reading(False, encoding, errors))
+    rows = []
+    for title, ids, unseen in scoring.own(part or "val") if not texts else scoring.named(texts):
+        scored = scoring.score(title, ids)
+        if per:
+            _print_each(per, title, ids, scored, scoring.vocabulary, unseen)
+            continue
+        rows.append(scoring.summary(title, ids, scored, unseen))
+        if as_json:
+            print(json.dumps(rows[-1], ensure_ascii=False), flush=True)
+    if not per and not as_json:
+        _print_table(rows)
+    for row in rows:
+        if row["unknown"]:
+            print(
+                f"note: {row['text']}: {row['unknown']:,} characters the model never saw, replaced; each costs "
+                f"{ESCAPE / math.log(2):.2f} bits more, to say which it is",
+                file=sys.stderr,
+            )
+
+
+ESCAPE = math.log(0x110000)  # nats to name any of Unicode's code points
+
+
+class _Scoring:
+    """A model ready to score."""
+
+    def __init__(self, ckpt, device, windows, unknown, reading):
+        from .. import checkpoint
+        from ..model import Model
+        from ..vocab import Vocabulary
+        from .session import _device
+
+        tensors, self.record = checkpoint.load(checkpoint.find(ckpt))
+        import torch
+
+        from ..engine import choose, on_numpy, on_torch  # noqa: F401
+
+        self.vocabulary, self.reading = Vocabulary(self.record["vocabulary"]), reading
+        self.windows, self.unknown, self.ckpt = windows, unknown, ckpt
+        self.model = Model.from_record(self.record["model"])
+        place = _device(device)
+        weights = checkpoint.weights(tensors)
+        self.weights = {name: torch.from_numpy(array).to(place) for name, array in weights.items()}
+        _, self.run = choose("auto", self.model.stack[-1], self.weights["embedding"])
+
+    def own(self, part):
+        """The part of the run's own corpus, found again and checked to be the same."""
+        from ..corpus import Reading, open_corpus
+
+        config = self.record["config"]
+        where = self._last()
+        if not all(Path(p).exists() for p in where["paths"]["train"] + where["paths"]["val"]):
+            raise UsageError(f"{self.ckpt}: its corpus is not where it was ({where['paths']['train'][0]}); name a text")
+        corpus = open_corpus(
+            [Path(p) for p in where["paths"]["train"]], [Path(p) for p in where["paths"]["val"]], cache(),
+            Reading(config["bytes"], config["encoding"], config["errors"]), config["min_count"],
+            config["val_fraction"], self.vocabulary,
+        )  # fmt: skip
+        if corpus.digest != self.record["corpus"]["digest"]:
+            raise DataError(f"{corpus.names[0]}: is not the text that {self.ckpt} was trained on; name a text")
+        if part not in corpus.parts:
+            raise UsageError(f"--part {part}: the corpus has {', '.join(corpus.parts)}")
+        yield f"{part} part of {', '.join(self.record['corpus']['names'])}", corpus.part(part), None
+
+    def _last(self):
+        """The record of the run's last.pt: where texts lie is told there only, so that best.pt can be shared."""
+        from .. import checkpoint
+
+        last = checkpoint.find(self.ckpt).with_name("last.pt")
+        if not last.exists():
+            raise UsageError(f"{self.ckpt}: there is no last.pt beside it to tell where its corpus lies; name a text")
+        return checkpoint.load(last)[1]
+
+    def named(self, texts):
+        """Each text's ids, and where in it characters were replaced."""
+        from ..corpus import known
+
+        for path in known.find(texts, Path("data"), cache()):
+            yield str(path), *self._read(path)
+
+    def _read(self, path):
+        import numpy as np
+
+        from ..corpus import read_texts
+
+        if self.vocabulary.of_bytes:
+            return np.fromfile(path, np.uint8), None
+        blocks, places, before, notes = [], [], 0, []
+        for text in read_texts(path, self.reading, notes):
+            where = f"{path}, after character {before:,}" if before else str(path)
+            blocks.append(self.vocabulary.encode(text, self.unknown, where))
+            places.append(self.vocabulary.lookup(text)[1] + before)
+            before += len(text)
+        for note in notes:
+            print(f"note: {note}", file=sys.stderr)
+        if before < 2:
+            raise DataError(f"{path}: has {before} characters; at least 2 are needed to predict one from another")
+        return np.concatenate(blocks), np.concatenate(places)
+
+    def score(self, title, ids):
+        from ..evaluate import score, windows
+
+        if not self.windows:
+            return score(self.model, self.weights, ids, self.run)
+        if len(ids) <= self.windows:
+            raise UsageError(f"--windows {self.windows}: {title} has only {len(ids):,} characters")
+        return windows(self.model, self.weights, ids, self.run, self.windows)
+
+    def summary(self, title, ids, scored, unseen):
+        import numpy as np
+
+        sizes = np.array([1 if self.vocabulary.of_bytes else len(s.encode()) for s in self.vocabulary.symbols])
+        replaced = 0 if unseen is None else int((unseen > 0).sum())
+        nats = scored.nats.sum() + replaced * ESCAPE
+        n = len(scored.nats)
+        result = scored.summary() | {"nats": nats / n, "bits": nats / n / math.log(2)}
+        result["perplexity"] = math.exp(min(nats / n, 700))
+        per_byte = nats / math.log(2) / sizes[np.asarray(ids[1 : n + 1])].sum()
+        return {"text": title, "characters": n} | result | {"bits_per_byte": per_byte, "unknown": replaced}
+
+
+def _print_table(rows):
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("text", box=None, padding=(0, 2, 0, 0))
+    names = ("characters", "nats", "bits", "bits/byte", "perplexity", "accuracy")
+    for name in names:
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(
+            row["text"], f"{row['characters']:,}", f"{row['nats']:.4f}", f"{row['bits']:.4f}",
+            f"{row['bits_per_byte']:.4f}", f"{row['perplexity']:.3f}", f"{row['accuracy']:.2%}",
+        )  # fmt: skip
+    console = Console()
+    if not console.is_terminal:
+        console.width = 200
+    console.print(table)
+
+
+def _print_each(per, title, ids, scored, vocabulary, unseen):
+    """JSON lines: what each character, or each line with its line break, cost. The first character has no cost."""
+    extra = {} if unseen is None else {int(i): ESCAPE for i in unseen}
+    decode = vocabulary.decoder()
+    line, text, nats, n = 1, "", 0.0, 0
+    for i, symbol in enumerate(ids):
+        shown = decode([symbol], i + 1 == len(ids))
+        cost = float(scored.nats[i - 1]) + extra.get(i, 0.0) if i else None
+        if per == "char":
+            print(json.dumps({"text": title, "index": i, "symbol": shown, "nats": cost}, ensure_ascii=False))
+            continue
+        text, nats, n = text + shown, nats + (cost or 0.0), n + (i > 0)
+        if shown.endswith("\n") or i + 1 == len(ids):
+            bits = nats / n / math.log(2) if n else None
+            row = {"text": title, "line": line, "content": text.removesuffix("\n"), "characters": n, "nats": nats}
+            print(json.dumps(row | {"bits_per_character": bits}, ensure_ascii=False))
+            line, text, nats, n = line + 1, "", 0.0, 0
+
+
+@app.command(rich_help_panel="Models")
+def inspect(
+    ckpt: Annotated[Path, typer.Argument(help="A checkpoint, or a run's folder.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+):
+    """Show what a checkpoint is: settings, parameters by part, vocabulary, history, provenance."""
+    from .. import checkpoint
+    from ..cells.trace import formula
+    from ..model import Model
+    from ..vocab import Vocabulary
+
+    path = checkpoint.find(ckpt)
+    _, record = checkpoint.load(path)
+    model, vocabulary = Model.from_record(record["model"]), Vocabulary(record["vocabulary"])
+    counts = model.count()
+    layers = [
+        {
+            "layer": layer, "cell": model.cell, "input": f"(T, B, {m})", "output": f"(T, B, {model.hidden})",
+            "state": dict.fromkeys(cell.states, f"(B, {model.hidden})"),
+            "parameters": counts[f"layer {layer}"], "formula": formula(cell), "m": m, "n": model.hidden,
+        }
+        for layer, (cell, m) in enumerate(zip(model.stack, model.widths(), strict=True))
+    ]  # fmt: skip
+    hidden = ("vocabulary", "model", "config", "counters", "good", "logs", "paths")
+    shown = {
+        "file": str(path), "bytes": path.stat().st_size, "parameters": sum(counts.values()), "parts": counts,
+        "model": record["model"], "layers": layers, "symbols": vocabulary.symbols, "config": record["config"],
+        "history": _history(path), **{k: v for k, v in record.items() if k not in hidden},
+    }  # fmt: skip
+    if as_json:
+        return print(json.dumps(shown, ensure_ascii=False))
+    _print_inspection(shown, vocabulary)
+
+
+def _history(path):
+    """The evaluations that the metrics beside a checkpoint tell of."""
+    metrics = path.parent / "metrics.jsonl"
+    if not metrics.exists():
+        return []
+    try:
+        rows = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise CharrnnError(f"{metrics}: cannot be read ({error})") from None
+    return [{"step": row["step"], "bits": row["bits"]} for row in rows if row["event"] == "eval"]
+
+
+def _print_inspection(shown, vocabulary):
+    from rich.console import Console
+    from rich.table import Table
+
+    model, result, training = shown["model"], shown["result"], shown["training"]
+    facts = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    facts.add_column(style="bold")
+    facts.add_column(overflow="fold")
+    printable = (s if s.isprintable() else ascii(s)[1:-1] for s in shown["symbols"])
+    symbols = "bytes" if vocabulary.of_bytes else "".join(printable)
+    rows = {
+        "file": f"{shown['file']}, {shown['bytes']:,} bytes, {shown['kind']} of a run",
+        "corpus": f"{', '.join(shown['corpus']['names'])}, sha256 {shown['corpus']['digest'][:16]}",
+        "symbols": f"{model['symbols']}: {symbols}",
+        "trained": f"{training['step']:,} steps, {training['epoch']:.2f} epochs, engine {shown['engine']}",
+        "result": f"{result['nats']:.4f} nats = {result['bits']:.4f} bits per character, perplexity "
+        f"{result['perplexity']:.3f} (validation)" if result else "not scored",
+        "yardsticks": ", ".join(f"{name} {bits:.3f}" for name, bits in shown["yardsticks"].items()),
+        "history": " ".join(f"{row['step']:,}:{row['bits']:.3f}" for row in shown["history"]) or "none beside it",
+        "settings": ", ".join(f"{k} {v}" for k, v in shown["config"].items() if v not in (None, [])),
+        "versions": ", ".join(f"{name} {version}" for name, version in shown["versions"].items()),
+        "created": shown["created"],
+    }  # fmt: skip
+    for name, value in rows.items():
+        facts.add_row(name, value)
+    table = Table("part", "in", "out", "state", "parameters", "formula", box=None, padding=(0, 2, 0, 0))
+    table.add_row("embedding", "(T, B)", f"(T, B, {model['embed']})", "", f"{shown['parts']['embedding']:,}", "V D")
+    for layer in shown["layers"]:
+        state = " ".join(layer["state"])
+        part = f"layer {layer['layer']}: {layer['cell']}"
+        table.add_row(part, layer["input"], layer["output"], state, f"{layer['parameters']:,}", layer["formula"])
+    top = "L n V + V" if model["skips"] else "n V + V"
+    width = model["hidden"] * (model["layers"] if model["skips"] else 1)
+    table.add_row("head", f"(T, B, {width})", f"(T, B, {model['symbols']})", "", f"{shown['parts']['head']:,}", top)
+    table.add_row("all", "", "", "", f"{shown['parameters']:,}", "")
+    console = Console()
+    console.print(facts)
+    console.print()
+    console.print(table)

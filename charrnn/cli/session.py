@@ -1,0 +1,294 @@
+"""From what was typed to a trained model: the corpus opened, the plan told, the run kept, the result printed."""
+
+import contextlib
+import json
+import os
+import platform
+import shlex
+import signal
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from .. import __version__, checkpoint
+from ..config import Config, flag, resumed, to_toml
+from ..engine.allocator import keep_buffers
+from ..errors import CheckpointError, DataError, Interrupted, UsageError
+from ..model import Model
+from ..progress import Reporter, duration, short
+from ..run import Run, latest
+from ..vocab import Vocabulary, name_of
+from . import cache
+
+
+@dataclass
+class Session:
+    """What is to be done: settings, texts, and what there is already."""
+
+    config: Config
+    paths: list[Path]
+    val_paths: list[Path]
+    title: str
+    folder: Path | None = None  # of a run that goes on
+    tensors: dict | None = None  # of the checkpoint that is gone on with, or started from
+    record: dict | None = None
+
+
+def new_session(corpus: list[str], typed: dict, init_from: Path | None) -> Session:
+    """A new run; with --init-from the model is the other's, and what is typed must not contradict it."""
+    tensors = record = None
+    if init_from:
+        tensors, record = checkpoint.load(checkpoint.find(init_from))
+        typed = _inherited(record["config"], typed, init_from)
+    config = Config(**typed)
+    from ..corpus import known
+
+    data = Path("data")
+    paths = known.find(corpus, data, cache(), _download_progress)
+    val_paths = known.find(config.val, data, cache(), _download_progress)
+    title = "stdin" if corpus[0] == "-" else Path(corpus[0]).resolve().stem
+    return Session(config, paths, val_paths, title, tensors=tensors, record=record)
+
+
+def _inherited(saved, typed, init_from):
+    shape = ("cell", "cell_opt", "hidden", "layers", "embed", "skips", "bytes")
+    for name in shape:
+        if name in typed and typed[name] != saved[name]:
+            raise UsageError(f"{flag(name)} {typed[name]}: the weights of {init_from} fit only {saved[name]}")
+    return typed | {name: saved[name] for name in shape}
+
+
+def resume_session(named: list[str] | None, typed: dict) -> Session:
+    """A run that goes on, from its last.pt."""
+    folder = Path(named[0]) if named else latest(Path("checkpoints"))
+    folder = folder.parent if folder.suffix == ".pt" else folder
+    tensors, record = checkpoint.load(folder / "last.pt")
+    config = resumed(record["config"], typed)
+    paths, val_paths = ([Path(p) for p in record["paths"][kind]] for kind in ("train", "val"))
+    return Session(config, paths, val_paths, record["title"], folder, tensors, record)
+
+
+def run(session: Session, out: Path | None, overwrite: bool, quiet: bool, show_samples: bool, as_json: bool) -> None:
+    """Trains and prints what came of it."""
+    keep_buffers()
+    from .. import train as training
+    from ..corpus import Reading, open_corpus
+    from ..yardstick import yardsticks
+
+    report, config = Reporter(quiet, show_samples), session.config
+    resuming = session.folder is not None
+    corpus = open_corpus(
+        session.paths,
+        session.val_paths,
+        cache(),
+        Reading(config.bytes, config.encoding, config.errors),
+        config.min_count,
+        config.val_fraction,
+        Vocabulary(session.record["vocabulary"]) if resuming else None,
+    )
+    for note in corpus.notes:
+        report.note(note)
+    if resuming and corpus.digest != session.record["corpus"]["digest"]:
+        raise DataError(f"{', '.join(map(str, session.paths))}: has changed since the run began; begin a new run")
+    device = _device(config.device)
+    _threads(config.threads)
+    model = _model(config, len(corpus.vocabulary))
+    stream, fitted = training.Stream.fit(corpus.part("train"), config.batch_size, config.seq_len, config.seed)
+    if fitted:
+        report.note(fitted)
+    marks = session.record["yardsticks"] if resuming else yardsticks(corpus)
+    stop = Stop()
+    preview = _preview(corpus.vocabulary, config)
+    trainer = training.Trainer(config, model, corpus, stream, device, report.say, stop.signal, preview)
+    trainer.begin(_weights(session, model, corpus, report))
+    if resuming:
+        trainer.resume(session.tensors, session.record)
+        folder = Run(session.folder)
+        for note in folder.cut(session.record["logs"]):
+            report.note(note)
+    else:
+        folder = Run.create(out, f"{session.title}-{config.cell}", to_toml(config), overwrite)
+    report.plan(_plan(session, corpus, trainer, stream, folder, marks))
+    record = _record(session, corpus, model, marks)
+    with contextlib.closing(folder):
+        try:
+            with stop, report.live():
+                result = trainer.train(folder, record)
+        except Interrupted as error:
+            again = shlex.join(["charrnn", "train", "--resume", str(folder.folder)])
+            raise Interrupted(f"{error}; go on with: {again}", error.signal) from None
+    report.score(f"best of {trainer.counters.step:,} steps (step {trainer.counters.best_step:,})", result, marks)
+    _print_result(trainer, folder, result, marks, model, corpus, as_json)
+
+
+def _print_result(trainer, folder, result, marks, model, corpus, as_json):
+    if not as_json:
+        return print(folder.best)
+    c = trainer.counters
+    summary = {"run": folder.folder, "best": folder.best, "last": folder.last}
+    answer = {name: str(path) for name, path in summary.items()} | {
+        "result": result, "yardsticks": marks, "steps": c.step, "best_step": c.best_step, "elapsed": c.elapsed,
+        "skipped": c.skipped, "rollbacks": c.rollbacks, "parameters": sum(model.count().values()),
+        "engine": trainer.engine, "seed": trainer.config.seed, "corpus": corpus.digest,
+    }  # fmt: skip
+    print(json.dumps(answer))
+
+
+class Stop:
+    """SIGINT and SIGTERM as a question that the training asks between steps; a second one ends the process at once."""
+
+    def __init__(self):
+        self._number = None
+
+    def __enter__(self):
+        self._before = {n: signal.signal(n, self._note) for n in (signal.SIGINT, signal.SIGTERM)}
+
+    def __exit__(self, *_):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number, frame):
+        if self._number is not None:
+            os._exit(128 + number)
+        self._number = number
+
+    def signal(self) -> int | None:
+        return self._number
+
+
+def _device(name):
+    """The torch device asked for, or UsageError where the machine has none such."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind = name.split(":")[0]
+    if kind not in ("cpu", "cuda", "mps"):
+        raise UsageError(f"--device {name}: must be auto, cpu, cuda, cuda:N or mps")
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}[kind]
+    if not there:
+        raise UsageError(f"--device {name}: there is none on this machine (or torch was built without it); use cpu")
+    if name != "cpu" and ":" in name and int(name.split(":")[1]) >= torch.cuda.device_count():
+        raise UsageError(f"--device {name}: this machine has {torch.cuda.device_count()}, counted from 0")
+    return name
+
+
+def _threads(number):
+    import torch
+
+    if number:
+        torch.set_num_threads(number)
+
+
+def _model(config, symbols):
+    return Model(config.cell, symbols, config.embed, config.hidden, config.layers, config.skips, config.cell_settings())
+
+
+def _weights(session, model, corpus, report):
+    """Fresh weights; with --init-from the other's, the rows of the softmax and embedding matched by character."""
+    from ..stream import draws
+
+    unigram = (corpus.unigram + 1) / (corpus.unigram + 1).sum()
+    weights = model.initial_weights(draws(session.config.seed, "weights"), unigram)
+    if session.tensors is None or session.folder is not None:
+        return weights
+    old = checkpoint.weights(session.tensors)
+    before, now = Vocabulary(session.record["vocabulary"]).symbols, corpus.vocabulary.symbols
+    place = {symbol: i for i, symbol in enumerate(before)}
+    kept = [i for i, symbol in enumerate(now) if symbol in place]
+    source = [place[now[i]] for i in kept]
+    for name in weights:
+        if name == "embedding":
+            weights[name][kept] = old[name][source]
+        elif name in ("head.W", "head.b"):
+            weights[name][..., kept] = old[name][..., source]
+        elif weights[name].shape == old[name].shape:
+            weights[name] = old[name].copy()
+        else:
+            raise CheckpointError(f"--init-from: {name} has the shape {old[name].shape}, not {weights[name].shape}")
+    new = [name_of(symbol) for symbol in now if symbol not in place]
+    gone = [name_of(symbol) for symbol in before if symbol not in set(now)]
+    report.note(f"--init-from: {len(kept)} symbols keep their rows, {_listed(new)} new, {_listed(gone)} gone")
+    return weights
+
+
+def _listed(names):
+    return f"{len(names)}" + (f" ({', '.join(names[:5])}{', ..' if len(names) > 5 else ''})" if names else "")
+
+
+def _preview(vocabulary, config):
+    """Draws the sample of an evaluation; always from the same random numbers, so that samples can be compared."""
+    from ..sample import Picking, Sampler, generate, opening
+
+    def preview(model, weights, step):
+        prompt = opening(vocabulary, config.seed)
+        drawn = generate(Sampler(model, weights), prompt, Picking(), config.seed, range(1), vocabulary.unknown)
+        return vocabulary.decode([next(drawn)[0] for _ in range(config.sample_length)])
+
+    return preview
+
+
+def _plan(session, corpus, trainer, stream, folder, marks):
+    """The screen before the run."""
+    import torch
+
+    from ..train import step_seconds
+
+    config, model, count = session.config, trainer.model, trainer.model.count()
+    lengths = {name: end - start for name, (start, end) in corpus.parts.items()}
+    total = sum(count.values())
+    per_step = step_seconds(trainer)
+    steps = trainer.steps or int(trainer.seconds / per_step)
+    seen = steps * stream.lanes * stream.length
+    expected = duration(trainer.seconds or steps * per_step)
+    files = corpus.names[0] if len(corpus.names) == 1 else f"{len(corpus.names)} files, {corpus.names[0]} first"
+    parts = ", ".join(f"{name} {length:,}" for name, length in lengths.items())
+    memory = 16 * total + 4 * stream.length * stream.lanes * (12 * model.hidden * model.layers + 3 * model.symbols)
+    engine = {"native": "native: torch.nn's kernels", "reference": "reference: a loop over the equations"}
+    rows = [
+        ("run", f"{folder.folder}" + (f", resumed at step {trainer.counters.step:,}" if session.folder else "")),
+        ("corpus", f"{files}; {parts} {'bytes' if config.bytes else 'characters'}"),
+        ("symbols", f"{len(corpus.vocabulary)}"),
+        ("model", f"{model.cell}, {model.layers} x {model.hidden}, embedding {model.embed}: {total:,} parameters"),
+        ("training", f"{'about ' * bool(trainer.seconds)}{steps:,} steps of {stream.lanes} lanes x {stream.length}, "
+                     f"{seen / lengths['train']:.1f} epochs, seed {config.seed}"),
+        ("machine", f"{trainer.device}, {torch.get_num_threads()} threads, {config.precision}, "
+                    f"{engine[trainer.engine]}"),
+        ("expected", f"{expected}, {short(stream.lanes * stream.length / per_step)} characters/s, "
+                     f"memory about {short(memory)}B beside torch's own"),
+        ("yardsticks", ", ".join(f"{name} {bits:.3f}" for name, bits in marks.items()) + " bits per character"),
+    ]  # fmt: skip
+    return rows
+
+
+def _record(session, corpus, model, marks):
+    """What every checkpoint of the run says of itself."""
+    import numpy
+    import torch
+
+    if session.folder is not None:
+        return session.record | {"config": session.config.record()}
+    versions = {"charrnn": __version__, "torch": torch.__version__, "numpy": numpy.__version__}
+    return {
+        "config": session.config.record(),
+        "model": model.record(),
+        "vocabulary": corpus.vocabulary.document,
+        "title": session.title,
+        "corpus": {"names": [Path(n).name for n in corpus.names], "digest": corpus.digest, "parts": corpus.parts},
+        "paths": {"train": _absolute(session.paths), "val": _absolute(session.val_paths)},
+        "yardsticks": marks,
+        "init_from": session.record["corpus"]["digest"] if session.record else None,
+        "versions": versions | {"python": platform.python_version()},
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _absolute(paths):
+    return [str(path.resolve()) for path in paths]
+
+
+def _download_progress(done, total):
+    if sys.stderr.isatty():
+        share = f" of {total:,}" if total else ""
+        print(f"\rdownloading: {done:,}{share} bytes", end="\n" if done == total else "", file=sys.stderr)

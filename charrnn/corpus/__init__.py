@@ -1,0 +1,224 @@
+"""From texts to numbers: read strictly, count, learn the vocabulary, keep the ids in a memory map.
+
+Nothing is ever read whole: a corpus of any size passes in blocks. The cache is keyed by content and vocabulary.
+Several files are joined in the order given, with U+001C (Unicode's FILE SEPARATOR) between them.
+"""
+
+import codecs
+import hashlib
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DataError, UsageError, nearest
+from ..vocab import Vocabulary, code_points, name_of
+
+BLOCK = 1 << 22  # bytes read at a time
+BOUNDARY = "\x1c"
+MINIMUM_TRAIN, MINIMUM_VAL = 64, 2  # characters; less than this is no corpus
+STANDARD = 100_000_000  # bytes of enwik8 and of text8, which everybody splits 90/5/5
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a text becomes symbols; these settings are part of what a corpus is."""
+
+    bytes: bool = False
+    encoding: str = "utf-8"
+    errors: str = "strict"
+
+    def __post_init__(self):
+        try:
+            codecs.lookup(self.encoding)
+        except LookupError:
+            known = ("utf-8", "utf-16", "latin-1", "cp1252", "cp1251", "shift_jis", "gb18030", "big5", "euc-kr")
+            raise UsageError(
+                f"--encoding {self.encoding}: no such encoding{nearest(self.encoding, known)}; usual ones: "
+                + ", ".join(known)
+            ) from None
+        if self.errors not in ("strict", "replace"):
+            raise UsageError(f"--errors {self.errors}: must be strict or replace")
+
+
+@dataclass
+class Corpus:
+    """An encoded corpus: `ids` is a memory map, `parts` names its contiguous train, val and test parts (start, end)."""
+
+    ids: np.ndarray
+    vocabulary: Vocabulary
+    parts: dict[str, tuple[int, int]]
+    unigram: np.ndarray  # how often each symbol occurs in the training part
+    digest: str  # of the content and of how it was read
+    names: list[str]
+    notes: list[str] = field(default_factory=list)
+
+    def part(self, name: str) -> np.ndarray:
+        start, end = self.parts[name]
+        return self.ids[start:end]
+
+
+def open_corpus(
+    paths: list[Path],
+    val_paths: list[Path],
+    cache: Path,
+    reading: Reading = Reading(),
+    min_count: int = 1,
+    val_fraction: float | None = None,
+    vocabulary: Vocabulary | None = None,
+) -> Corpus:
+    """The corpus made of these files; the validation part is its end, or the texts of `val_paths`.
+
+    Raises DataError for a text that cannot be read (file, byte, line), that is empty, or too short to learn from.
+    """
+    notes = []
+    train, val = Survey(paths, reading, notes), Survey(val_paths, reading, notes)
+    counts = train.counts.copy()
+    for code, n in val.counts.items():
+        counts[code] = counts.get(code, 0) + n
+    if len(counts) < 2:
+        only = f"only one distinct character, {name_of(chr(next(iter(counts))))}" if counts else "no text at all"
+        raise DataError(f"{_title(paths)}: {only}; there is nothing to predict")
+    vocabulary = vocabulary or (Vocabulary.bytes() if reading.bytes else Vocabulary.learn(counts, min_count))
+    if len(vocabulary) < 2:
+        raise DataError(f"--min-count {min_count}: fewer than two symbols are left; take a smaller one")
+    identity = [train.digest, val.digest, reading.bytes, reading.encoding, reading.errors]
+    digest = hashlib.sha256(repr(identity).encode()).hexdigest()
+    ids = _encoded([paths, val_paths], reading, vocabulary, cache, digest, train.length + val.length)
+    parts = _split(train.length, val.length, val_fraction, paths, notes)
+    _long_enough(parts, paths)
+    start, end = parts["train"]
+    unigram = sum(
+        np.bincount(ids[i : min(i + BLOCK, end)], minlength=len(vocabulary)) for i in range(start, end, BLOCK)
+    )
+    return Corpus(ids, vocabulary, parts, unigram, digest, [str(p) for p in [*paths, *val_paths]], notes)
+
+
+class Survey:
+    """One pass over some files: content digest, symbol counts, length in symbols; raises what reading raises."""
+
+    def __init__(self, paths, reading, notes):
+        content, counts = hashlib.sha256(), np.zeros(0x110000, np.int64)
+        self.length = 0
+        for block in _symbols(paths, reading, notes, content):
+            found = np.bincount(block)
+            counts[: len(found)] += found
+            self.length += len(block)
+        self.digest = content.hexdigest()
+        self.counts = {int(code): int(counts[code]) for code in np.flatnonzero(counts)}
+
+
+def read_texts(path: Path, reading: Reading, notes: list[str], content=None):
+    """The text of a file, block by block; a byte that is not text raises DataError with its place."""
+    decoder = codecs.getincrementaldecoder(reading.encoding)(reading.errors)
+    offset, lines, first = 0, 1, True
+    for block in _blocks(path):
+        if content:
+            content.update(block)
+        pending = len(decoder.getstate()[0])  # bytes of the block before that are no whole character yet
+        try:
+            text = decoder.decode(block, final=not block)
+        except UnicodeDecodeError as error:
+            raise _undecodable(path, reading, error, offset, lines, pending) from None
+        if first and text:
+            first = False
+            if text.startswith("\ufeff"):
+                text = text[1:]
+                notes.append(f"{path}: dropped the byte order mark at its start")
+        if reading.errors == "replace" and "\ufffd" in text:
+            notes.append(f"{path}: {text.count(chr(0xFFFD)):,} places read as U+FFFD (--errors replace)")
+        offset += len(block)
+        lines += block.count(b"\n")
+        if text:
+            yield text
+
+
+def _blocks(path):
+    """The bytes of a file in blocks, and an empty one at the end."""
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(BLOCK):
+                yield block
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    yield b""
+
+
+def _undecodable(path, reading, error, offset, lines, pending):
+    place = offset - pending + error.start
+    line = lines + error.object[pending : error.start].count(b"\n")
+    byte = f"0x{error.object[error.start]:02x}"
+    return DataError(
+        f"{path}: byte offset {place:,} (line {line:,}) is {byte}, which is not {reading.encoding} ({error.reason}); "
+        "name the right --encoding (latin-1, cp1252, utf-16, ..), or use --errors replace, or --bytes"
+    )
+
+
+def _symbols(paths, reading, notes, content=None):
+    """Blocks of symbol numbers of several files in order (code points, or bytes), with the boundary between them."""
+    started = False
+    for path in paths:
+        filled = False
+        if content:
+            content.update(b"\0file\0")
+        texts = _blocks(path) if reading.bytes else read_texts(path, reading, notes, content)
+        for text in texts:
+            if reading.bytes and content:
+                content.update(text)
+            if len(text):
+                if started and not filled:
+                    yield np.array([ord(BOUNDARY)], np.uint32)
+                started = filled = True
+                yield np.frombuffer(text, np.uint8) if reading.bytes else code_points(text)
+        if not filled:
+            if len(paths) == 1:
+                raise DataError(f"{path}: the file is empty")
+            notes.append(f"{path}: empty, left out")
+
+
+def _encoded(groups, reading, vocabulary, cache, digest, length):
+    """The ids of all texts as a read-only memory map in the cache, made there if it is not yet."""
+    key = hashlib.sha256((digest + "\n" + "\n".join(vocabulary.symbols)).encode("utf-8", "surrogatepass")).hexdigest()
+    path, dtype = cache / f"{key[:32]}.ids", np.dtype(vocabulary.dtype).newbyteorder("<")
+    if not (path.exists() and path.stat().st_size == length * dtype.itemsize):
+        cache.mkdir(parents=True, exist_ok=True)
+        beside = path.with_suffix(f".{os.getpid()}.part")
+        try:
+            with open(beside, "wb") as file:
+                for paths in groups:
+                    for block in _symbols(paths, reading, []):
+                        file.write(vocabulary.ids_of(block).astype(dtype, copy=False).data)
+            os.replace(beside, path)
+        except OSError as error:
+            raise DataError(f"{cache}: the encoded corpus cannot be kept there ({error.strerror})") from None
+        finally:
+            beside.unlink(missing_ok=True)
+    return np.memmap(path, dtype, mode="r", shape=(length,))
+
+
+def _split(train, val, fraction, paths, notes):
+    """Contiguous parts: what is typed, or the end of the text, or what everybody takes for a known corpus."""
+    if val:
+        return {"train": (0, train), "val": (train, train + val)}
+    if fraction is None and len(paths) == 1 and paths[0].stat().st_size == STANDARD:
+        notes.append(f"{paths[0]}: {STANDARD:,} bytes, taken for enwik8 or text8: 90/5/5, the test part stays apart")
+        a, b = int(train * 0.90), int(train * 0.95)
+        return {"train": (0, a), "val": (a, b), "test": (b, train)}
+    cut = int(train * (1 - (0.1 if fraction is None else fraction)) + 1e-6)
+    return {"train": (0, cut), "val": (cut, train)}
+
+
+def _long_enough(parts, paths):
+    for name, minimum in (("train", MINIMUM_TRAIN), ("val", MINIMUM_VAL)):
+        length = parts[name][1] - parts[name][0]
+        if length < minimum:
+            what = "training" if name == "train" else "validation"
+            raise DataError(
+                f"{_title(paths)}: the {what} part has {length} characters, at least {minimum} are needed; "
+                "give more text, or another --val-fraction, or --val FILE"
+            )
+
+
+def _title(paths):
+    return ", ".join(str(p) for p in paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")

@@ -1,0 +1,55 @@
+"""AdamW, gradient clipping, and a schedule that is a pure function of progress."""
+
+import math
+
+import torch
+
+FLOOR = 0.01  # the rate at the end, as a share of its peak
+
+
+def schedule(progress: float, warmup: float) -> float:
+    """The learning rate as a share of its peak, from the share of the run that is done: a linear rise, then a cosine
+    down to FLOOR (Loshchilov & Hutter 2017)."""
+    rise = min(1.0, progress / warmup + 1e-3) if warmup else 1.0
+    return rise * (FLOOR + (1 - FLOOR) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+
+
+class Optimizer:
+    """AdamW (Loshchilov & Hutter 2019) over weights by name, decay on matrices only, with state by name."""
+
+    def __init__(self, weights: dict[str, torch.Tensor], weight_decay: float):
+        self.weights = weights
+        self.fused = next(iter(weights.values())).device.type in ("cpu", "cuda")
+        groups = [
+            {"params": [w for w in weights.values() if w.dim() > 1], "weight_decay": weight_decay},
+            {"params": [w for w in weights.values() if w.dim() == 1], "weight_decay": 0.0},
+        ]
+        self.adam = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.99), fused=self.fused)
+
+    def clip(self, norm: float) -> float:
+        """Scales the gradient down to the norm (0: leaves it) and returns the norm that it had."""
+        return float(torch.nn.utils.clip_grad_norm_(self.weights.values(), norm or math.inf))
+
+    def step(self, lr: float) -> None:
+        for group in self.adam.param_groups:
+            group["lr"] = lr
+        self.adam.step()
+
+    def clear(self) -> None:
+        self.adam.zero_grad(set_to_none=True)
+
+    def export(self) -> dict[str, torch.Tensor]:
+        """The moments and step counts, by `exp_avg.layers.0.U.f` and so on; empty before the first step."""
+        return {
+            f"{kind}.{name}": value
+            for name, weight in self.weights.items()
+            for kind, value in self.adam.state.get(weight, {}).items()
+        }
+
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
+        self.adam.state.clear()
+        for key, value in state.items():
+            kind, name = key.split(".", 1)
+            weight = self.weights[name]
+            device = "cpu" if kind == "step" and not self.fused else weight.device  # where torch wants it
+            self.adam.state[weight][kind] = value.to(device).clone()

@@ -1,0 +1,111 @@
+"""What a person sees of a run, on stderr: a live bar on a terminal, else one plain line per report."""
+
+from contextlib import nullcontext
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+
+COUNTS = ("", "k", "M", "G", "T")
+
+
+def short(number: float) -> str:
+    """A number in four characters or so: 950, 12.3k, 4.70M."""
+    for unit in COUNTS:
+        if abs(number) < 999.5 or unit == COUNTS[-1]:
+            return f"{number:.3g}{unit}" if unit else f"{number:.0f}"
+        number /= 1000
+    raise AssertionError
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 4.2s, 3:05 or 2:10:00."""
+    if seconds < 10:
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class Reporter:
+    """Tells what a run says. `quiet` leaves warnings alone; `samples` shows the samples drawn on the way."""
+
+    def __init__(self, quiet: bool = False, samples: bool = False):
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.quiet, self.samples = quiet, samples
+        self.validation = self.speed = ""
+        self.bar = None
+        if self.console.is_terminal and not quiet:
+            columns = TextColumn("{task.description}"), BarColumn(bar_width=None), TextColumn("{task.fields[facts]}")
+            self.bar = Progress(*columns, console=self.console, transient=True, refresh_per_second=4)
+            self.task = self.bar.add_task("starting", total=1.0, facts="")
+
+    def live(self):
+        """The context in which the bar is seen."""
+        return self.bar or nullcontext()
+
+    def note(self, text: str) -> None:
+        """Something that a person should know though all goes on."""
+        self.console.print(f"note: {text}", markup=False)
+
+    def plan(self, rows: list[tuple[str, str]]) -> None:
+        """The screen before the run."""
+        if self.quiet:
+            return
+        table = Table(show_header=False, box=None, padding=(0, 1, 0, 0))
+        table.add_column(style="bold")
+        table.add_column(overflow="fold")
+        for name, value in rows:
+            table.add_row(name, value)
+        self.console.print(table, soft_wrap=False)
+
+    def say(self, event: str, **what) -> None:
+        """One thing that the training told; see Trainer.say."""
+        if event in ("skip", "rollback"):
+            self._warn(event, what)
+        elif not self.quiet:
+            getattr(self, f"_{event}", lambda what: None)(what)
+
+    def _warn(self, event, what):
+        if event == "skip":
+            self.note(f"step {what['step']:,}: loss {what['loss']}, gradient norm {what['grad_norm']}: update skipped")
+        else:
+            self.note(f"went back from step {what['at']:,} to {what['step']:,}, rate times {what['rate_scale']:g}")
+
+    def _step(self, what):
+        if not self.bar:
+            return
+        done = what["progress"]
+        left = f" {duration(what['elapsed'] * (1 - done) / done)} left" if done > 0.01 else ""
+        facts = f"{self.validation}{self.speed}{left}"
+        self.bar.update(self.task, completed=done, description=f"step {what['step']:,}", facts=facts)
+
+    def _train(self, what):
+        self.speed = f" {short(what['chars_per_second'])}/s"
+        if self.bar:
+            self.bar.update(self.task, description=f"step {what['step']:,}")
+            self.loss = what["bits"]
+
+    def _eval(self, what):
+        self.validation = f"val {what['bits']:.3f} bits"
+        self.console.print(
+            f"step {what['step']:,}: validation {what['nats']:.4f} nats = {what['bits']:.4f} bits per character, "
+            f"perplexity {what['perplexity']:.3f}{' (best)' if what['best'] else ''}, {duration(what['elapsed'])}",
+            markup=False,
+        )
+
+    def _sample(self, what):
+        if self.samples:
+            self.console.print(what["text"] + "\n", style="dim", markup=False)
+
+    def score(self, title: str, result: dict, yardsticks: dict[str, float]) -> None:
+        """A result between its yardsticks."""
+        if self.quiet:
+            return
+        marks = ", ".join(f"{name} {bits:.3f}" for name, bits in yardsticks.items())
+        self.console.print(
+            f"{title}: {result['nats']:.4f} nats = {result['bits']:.4f} bits per character, "
+            f"perplexity {result['perplexity']:.3f}, accuracy {result['accuracy']:.1%}",
+            markup=False,
+        )
+        self.console.print(f"  yardsticks, bits per character: {marks}", markup=False)

@@ -1,0 +1,122 @@
+"""A run's folder: named without overwriting, locked while in use, its logs cut back to the last save on resume."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+from .errors import CharrnnError, CheckpointError, UsageError
+
+
+class Run:
+    """The folder of one run: best.pt, last.pt, metrics.jsonl, samples.jsonl, config.toml."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.best, self.last = folder / "best.pt", folder / "last.pt"
+        self._lock = _lock(folder)
+        for orphan in folder.glob("*.part"):  # left by a process that was killed while it saved
+            orphan.unlink()
+        self._logs = {name: open(folder / f"{name}.jsonl", "ab") for name in ("metrics", "samples")}
+
+    @classmethod
+    def create(cls, out: Path | None, title: str, config: str, overwrite: bool = False) -> "Run":
+        """A new folder: `out`, or under checkpoints/ named `title` and the first free number."""
+        if out is None:
+            folder = _free(Path("checkpoints"), title)
+        elif out.exists() and any(out.iterdir() if out.is_dir() else [out]):
+            if not overwrite:
+                raise UsageError(
+                    f"--out {out}: already exists and is not empty; go on with it (--resume {out}), "
+                    "replace it (--overwrite), or take another name"
+                )
+            _empty(out)
+            folder = out
+        else:
+            folder = _made(out)
+        (folder / "config.toml").write_text(config, encoding="utf-8")
+        return cls(folder)
+
+    def log(self, name: str, row: dict) -> None:
+        """Appends a row to metrics.jsonl or samples.jsonl and gives it to the system at once."""
+        self._logs[name].write((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass"))
+        self._logs[name].flush()
+
+    def lengths(self) -> dict[str, int]:
+        """The bytes that each log has; a save keeps them, so that resume knows which rows came after it."""
+        return {name: file.tell() for name, file in self._logs.items()}
+
+    def cut(self, lengths: dict[str, int]) -> list[str]:
+        """Drops the rows written after the save that a run goes on from; says where a log is shorter than it was."""
+        notes = []
+        for name, length in lengths.items():
+            file = self._logs[name]
+            if file.tell() < length:
+                notes.append(f"{file.name}: is shorter than when the run was saved; its rows are gone")
+            else:
+                file.truncate(length)
+                file.seek(length)
+        return notes
+
+    def close(self) -> None:
+        for file in self._logs.values():
+            file.close()
+        if self._lock:
+            self._lock.close()
+
+
+def latest(root: Path) -> Path:
+    """The run under `root` that was saved last."""
+    saved = sorted(root.glob("*/last.pt"), key=lambda path: path.stat().st_mtime)
+    if not saved:
+        raise CheckpointError(f"{root}: holds no run to resume; name one: --resume FOLDER")
+    return saved[-1].parent
+
+
+def _free(root, title):
+    title = re.sub(r"[^\w.-]+", "-", title).strip("-.")[:60] or "run"
+    _made(root)
+    number = 1
+    while True:
+        folder = root / f"{title}-{number}"
+        try:
+            folder.mkdir()
+            return folder
+        except FileExistsError:
+            number += 1
+
+
+def _made(folder):
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CharrnnError(f"{folder}: cannot be made ({error.strerror})") from None
+    return folder
+
+
+def _empty(out):
+    """Removes the files of a run, and nothing else, from a folder that is to be written anew."""
+    own = {"best.pt", "last.pt", "metrics.jsonl", "samples.jsonl", "config.toml", ".lock"}
+    inside = list(out.iterdir()) if out.is_dir() else [out]
+    foreign = [p.name for p in inside if p.name not in own and not p.name.endswith(".part")]
+    if foreign:
+        raise UsageError(f"--overwrite: {out} holds what is no part of a run ({foreign[0]}); take another --out")
+    for path in inside:
+        path.unlink()
+
+
+def _lock(folder):
+    """Keeps a second process out of a run; where the system has no such lock (Windows), nothing does."""
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    file = open(folder / ".lock", "w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise CharrnnError(f"{folder}: another charrnn is at work in this run; wait for it or stop it") from None
+    file.write(str(os.getpid()))
+    file.flush()
+    return file

@@ -1,0 +1,126 @@
+"""Sampling: one step of the model and one pick per character, for any length, in constant memory, without torch.
+
+Each stream draws from a generator of its own, so that what a seed draws does not depend on the streams beside it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .engine import on_numpy, reference  # noqa: F401  (on_numpy teaches the operators numpy's arrays)
+from .model import Model
+from .stream import draws
+
+DRAWN = 1024  # uniform numbers that a stream draws at a time
+
+
+@dataclass(frozen=True)
+class Picking:
+    """How a symbol is picked from the logits. Temperature 0 takes the likeliest; top_k 0, top_p 1 and min_p 0 keep all.
+
+    min_p keeps symbols at least that share as likely as the likeliest (Nguyen et al. 2024), top_p the likeliest ones
+    that together reach that probability (Holtzman et al. 2020).
+    """
+
+    temperature: float = 0.8
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """What is drawn from: logits (B, V) -> probabilities (B, V), float64."""
+        logits = logits.astype(np.float64)
+        if self.temperature == 0:
+            return np.eye(logits.shape[-1])[logits.argmax(-1)]
+        p = np.exp((logits - logits.max(-1, keepdims=True)) / self.temperature)
+        if self.min_p:
+            p[p < self.min_p * p.max(-1, keepdims=True)] = 0
+        if self.top_k or self.top_p < 1:
+            p = self._likeliest(p)
+        return p / p.sum(-1, keepdims=True)
+
+    def _likeliest(self, p):
+        """Only the top_k likeliest, and of them only those that reach top_p together."""
+        order = np.argsort(-p, axis=-1, kind="stable")
+        ranked = np.take_along_axis(p, order, -1)
+        if self.top_k:
+            ranked[:, self.top_k :] = 0
+        share = ranked.cumsum(-1) / ranked.sum(-1, keepdims=True)
+        ranked[share - ranked / ranked.sum(-1, keepdims=True) >= self.top_p] = 0
+        kept = np.empty_like(p)
+        np.put_along_axis(kept, order, ranked, -1)
+        return kept
+
+
+class Sampler:
+    """A model ready to be sampled on a CPU: `weights` are numpy arrays by name."""
+
+    def __init__(self, model: Model, weights: dict[str, np.ndarray]):
+        self.model, self.p = model, model.bind(weights)
+
+    def start(self) -> list[dict]:
+        """The state before the first symbol, for one stream."""
+        return self.model.initial_state(lambda: np.zeros((1, self.model.hidden), np.float32))
+
+    def step(self, ids: np.ndarray, state: list[dict]) -> tuple[np.ndarray, list[dict]]:
+        """One symbol for each stream: ids (B,) -> logits (B, V) of the next, and the state."""
+        return self.model.forward(self.p, ids, state, reference.step)
+
+
+def generate(sampler, prompt: np.ndarray, picking: Picking, seed: int, streams: range, forbidden: int | None = None):
+    """Yields the next symbol of every stream, (B,), without end; the prompt (N,), N >= 1, is not repeated.
+
+    `sampler` has `start` and `step`; stream k draws the same numbers whatever the others are. The symbol `forbidden`
+    is never picked.
+    """
+    state = sampler.start()
+    for symbol in prompt:
+        logits, state = sampler.step(np.array([symbol]), state)
+    state = [{name: np.repeat(array, len(streams), axis=0) for name, array in own.items()} for own in state]
+    logits = np.repeat(logits, len(streams), axis=0)  # (B, V)
+    generators = [draws(seed, "sample", k) for k in streams]
+    while True:
+        drawn = np.stack([generator.random(DRAWN) for generator in generators], axis=-1)  # (DRAWN, B)
+        for u in drawn:
+            if forbidden is not None:
+                logits[:, forbidden] = -np.inf
+            ids = _pick(picking.probabilities(logits), u)
+            yield ids
+            logits, state = sampler.step(ids, state)
+
+
+def _pick(p, u):
+    """The symbol at the share u (B,) of the cumulated probabilities p (B, V)."""
+    sums = p.cumsum(-1)
+    ids = (sums <= (u * sums[:, -1])[:, None]).sum(-1)
+    return np.minimum(ids, (p > 0).shape[-1] - 1 - (p[:, ::-1] > 0).argmax(-1))  # never one that cannot come
+
+
+def opening(vocabulary, seed: int) -> np.ndarray:
+    """What a sample without a prompt starts from: a line break (the start of a line), else a symbol drawn at random."""
+    if "\n" in vocabulary.symbols:
+        return np.array([vocabulary.symbols.index("\n")])
+    return draws(seed, "opening").integers(len(vocabulary), size=1)
+
+
+class Text:
+    """The text of one stream as it grows: decoded, cut after `length` symbols or after one of the `stops`."""
+
+    def __init__(self, vocabulary, length: int | None, stops: list[str]):
+        self.decode, self.left, self.stops = vocabulary.decoder(), length, stops
+        self.tail, self.done = "", length == 0
+        self.reach = max((len(stop) for stop in stops), default=0)
+
+    def add(self, symbol: int) -> str:
+        """What the symbol adds to the text; sets `done` when it was the last."""
+        if self.done:
+            return ""
+        if self.left is not None:
+            self.left -= 1
+            self.done = self.left == 0
+        new = self.decode([symbol], self.done)
+        if self.stops and new:
+            self.tail = (self.tail + new)[-self.reach - len(new) :]
+            if any(self.tail.endswith(stop) for stop in self.stops):
+                self.done = True
+        return new

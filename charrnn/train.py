@@ -1,0 +1,348 @@
+"""Training: stateful truncated backpropagation through time, evaluated, saved, and resumable to the bit.
+
+Everything random is a function of the seed and the step; everything else that the future depends on is in
+`Trainer.export` and `Counters`. So a run that was interrupted any number of times equals one that was not.
+"""
+
+import math
+import time
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from . import checkpoint
+from .config import Config, seconds
+from .corpus import Corpus
+from .engine import choose, on_numpy, on_torch  # noqa: F401  (both teach the operators their arrays)
+from .errors import Diverged, Interrupted
+from .evaluate import LANES, score, zeros
+from .model import Model
+from .optim import Optimizer, schedule
+from .run import Run
+from .stream import Stream, draws
+
+EVALUATIONS = 10  # in a run, where --eval-every does not say otherwise
+ROWS = 100  # of the training loss in a run scheduled by steps; one scheduled by time has one every ROW_STEPS
+ROW_STEPS = 50
+SAVE_SECONDS = 60.0
+TOLERATED = 5  # updates in a row that may be skipped before the run rolls back
+ROLLBACKS = 3
+EXPLODED = 3.0  # a loss so many times that of a uniform guess counts as lost
+
+
+@dataclass
+class Counters:
+    """Where a run stands."""
+
+    step: int = 0
+    elapsed: float = 0.0  # seconds spent so far, in all sessions
+    milestone: int = -1  # the last tenth of the run that was evaluated
+    evaluated: int = -1  # the last step that was
+    best_nats: float = math.inf
+    best_step: int = 0
+    stale: int = 0  # evaluations since the best
+    loss_sum: float = 0.0  # over the updates since the last row
+    loss_count: int = 0
+    skipped: int = 0  # updates whose loss or gradient was not finite, in all
+    in_a_row: int = 0
+    rollbacks: int = 0
+    rate_scale: float = 1.0  # halved at each rollback
+
+
+class Trainer:
+    """A model in training. `say(kind, **what)` is told everything; `stop()` gives the signal that asks it to end."""
+
+    def __init__(self, config: Config, model: Model, corpus: Corpus, stream: Stream, device: str, say, stop, preview):
+        self.config, self.model, self.corpus, self.stream = config, model, corpus, stream
+        self.device, self.say, self.stop, self.preview = torch.device(device), say, stop, preview
+        self.counters = Counters()
+        self.seconds = seconds(config.time) if config.time else None
+        self.steps = None if self.seconds else planned_steps(config, stream)
+
+    # ---- where the numbers come from
+
+    def begin(self, weights: dict[str, np.ndarray]) -> None:
+        """Starts from these weights."""
+        self.weights = {k: torch.from_numpy(w.copy()).to(self.device).requires_grad_() for k, w in weights.items()}
+        self.engine, self.run = choose(self.config.engine, self.model.stack[-1], self.weights["embedding"])
+        self.optimizer = Optimizer(self.weights, self.config.weight_decay)
+        self.state = self._fresh()
+        self.good = None
+        self._remember()
+
+    def export(self) -> dict[str, torch.Tensor]:
+        """Everything but the counters that the next update depends on."""
+        state = {f"state.{layer}.{name}": array for layer, own in enumerate(self.state) for name, array in own.items()}
+        optimizer = {f"optimizer.{k}": v for k, v in self.optimizer.export().items()}
+        return {f"weights.{k}": w.detach() for k, w in self.weights.items()} | optimizer | state
+
+    def restore(self, tensors: dict[str, np.ndarray], counters: Counters) -> None:
+        """Goes back to what `export` gave."""
+        held = {name: torch.from_numpy(np.array(array)) for name, array in tensors.items()}
+        with torch.no_grad():
+            for name, weight in self.weights.items():
+                weight.copy_(held[f"weights.{name}"])
+        prefix = "optimizer."
+        self.optimizer.restore({k.removeprefix(prefix): v for k, v in held.items() if k.startswith(prefix)})
+        for layer, own in enumerate(self.state):
+            self.state[layer] = {name: held[f"state.{layer}.{name}"].to(self.device) for name in own}
+        self.counters = counters
+
+    def _fresh(self):
+        return self.model.initial_state(zeros(self.weights["embedding"].detach(), self.stream.lanes, self.model.hidden))
+
+    def _remember(self):
+        """Keeps the present as the last good state, to roll back to."""
+        arrays = {name: tensor.to("cpu", torch.float32, copy=True).numpy() for name, tensor in self.export().items()}
+        self.good = arrays, Counters(**asdict(self.counters))
+
+    # ---- the run
+
+    def progress(self) -> float:
+        """The share of the run that is done, from 0 to 1."""
+        done = self._elapsed() / self.seconds if self.seconds else self.counters.step / self.steps
+        return min(1.0, done)
+
+    def finished(self) -> bool:
+        patience = self.config.patience
+        return self.progress() >= 1 or (patience is not None and self.counters.stale >= patience)
+
+    def train(self, folder: Run, record: dict) -> dict[str, float]:
+        """Trains to the end and returns the score of the best weights.
+
+        Raises Interrupted, after saving, when asked to stop; Diverged when nothing helped.
+        """
+        self.folder, self.record = folder, record
+        self._started = time.monotonic() - self.counters.elapsed
+        self._saved, self._rate_clock = time.monotonic(), (time.monotonic(), self.counters.step)
+        if not folder.last.exists():
+            self.save()
+        try:
+            while True:
+                if self._evaluation_due():
+                    self._evaluate()
+                if self.finished():
+                    break
+                if self._save_due():
+                    self.save()
+                self._stop_if_asked()
+                self._update()
+            self.save()
+            return self._finish()
+        except Interrupted:
+            self.save()
+            raise
+
+    def _elapsed(self):
+        return time.monotonic() - self._started
+
+    def _stop_if_asked(self):
+        if signal := self.stop():
+            raise Interrupted(f"stopped at step {self.counters.step:,}, all saved", signal)
+
+    def _evaluation_due(self):
+        c = self.counters
+        if c.evaluated == c.step:
+            return False
+        if self.config.eval_every and not self.finished():
+            return c.step % self.config.eval_every == 0
+        return self.finished() or int(EVALUATIONS * self.progress()) > c.milestone
+
+    def _save_due(self):
+        if self.config.save_every:
+            return self.counters.step % self.config.save_every == 0
+        return self.counters.evaluated == self.counters.step or time.monotonic() - self._saved > SAVE_SECONDS
+
+    def _update(self):
+        """One step of training: forward, backward, clip, AdamW; or none, where the numbers went bad."""
+        c, config = self.counters, self.config
+        x, y, fresh = self.stream.batch(c.step)
+        x, y = (torch.from_numpy(a.astype(np.int64)).to(self.device) for a in (x, y))  # (T, B)
+        if fresh:
+            self.state = self._fresh()
+        rate = config.lr * c.rate_scale * schedule(self.progress(), config.warmup)
+        loss, state = self._loss(x, y)
+        loss.backward()
+        norm = self.optimizer.clip(config.clip)
+        value = float(loss.detach())
+        c.step += 1
+        if math.isfinite(value) and math.isfinite(norm) and value < EXPLODED * math.log(self.model.symbols):
+            self.optimizer.step(rate)
+            kind = self.weights["embedding"].dtype  # also where mixed precision made the state coarser
+            self.state = [{name: array.detach().to(kind) for name, array in own.items()} for own in state]
+            c.loss_sum, c.loss_count, c.in_a_row = c.loss_sum + value, c.loss_count + 1, 0
+            self._row(rate, norm)
+        else:
+            self._skip(value, norm)
+        self.optimizer.clear()
+
+    def _loss(self, x, y):
+        """The mean cost of a batch in nats, under dropout, and the state after it."""
+        bfloat16 = self.config.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
+            logits, state = self.model.forward(self.model.bind(self.weights), x, self.state, self.run, self._dropout())
+        return F.cross_entropy(logits.float().flatten(0, 1), y.flatten()), state
+
+    def _dropout(self):
+        """Locked dropout (Gal & Ghahramani 2016): one mask per lane for all T of a step, from the seed and the step."""
+        p, lanes, n = self.config.dropout, self.stream.lanes, self.model.hidden
+        if not p:
+            return lambda layer, a: a
+        random = draws(self.config.seed, "dropout", self.counters.step)
+        kept = random.random((self.model.layers, lanes, n), dtype=np.float32) >= p
+        masks = torch.from_numpy(kept).to(self.device) / (1 - p)  # (L, B, n)
+        return lambda layer, a: a * masks[layer]
+
+    def _skip(self, loss, norm):
+        """Leaves the weights alone, forgets the state; too often in a row, goes back to the last good state."""
+        c = self.counters
+        c.skipped, c.in_a_row = c.skipped + 1, c.in_a_row + 1
+        self.state = self._fresh()
+        self._log("skip", loss=_plain(loss), grad_norm=_plain(norm), skipped=c.skipped)
+        if c.in_a_row < TOLERATED:
+            return
+        if c.rollbacks == ROLLBACKS:
+            raise Diverged(
+                f"diverged at step {c.step:,} after {ROLLBACKS} attempts at a lower rate; "
+                f"the best checkpoint, of step {c.best_step:,}, is kept; try --lr {self.config.lr * c.rate_scale / 4:g}"
+            )
+        arrays, past = self.good
+        kept = {name: getattr(c, name) for name in ("elapsed", "best_nats", "best_step", "skipped")}
+        again = {"rollbacks": c.rollbacks + 1, "rate_scale": c.rate_scale / 2}
+        at = c.step
+        self.restore(arrays, Counters(**asdict(past) | kept | again))
+        self._log("rollback", at=at, rate_scale=self.counters.rate_scale)
+
+    def _row(self, rate, norm):
+        """A row of the training loss, now and then."""
+        c = self.counters
+        every = max(1, self.steps // ROWS) if self.steps else ROW_STEPS
+        self.say("step", step=c.step, progress=self.progress(), elapsed=self._elapsed())
+        if c.step % every:
+            return
+        nats = c.loss_sum / c.loss_count
+        (then, step), now = self._rate_clock, time.monotonic()
+        speed = (c.step - step) * self.stream.lanes * self.stream.length / max(now - then, 1e-9)
+        self._rate_clock = now, c.step
+        c.loss_sum, c.loss_count = 0.0, 0
+        epoch = c.step / self.stream.steps_per_epoch
+        self._log(
+            "train", epoch=round(epoch, 4), nats=nats, bits=nats / math.log(2), perplexity=math.exp(nats),
+            lr=rate, grad_norm=norm, chars_per_second=round(speed),
+        )  # fmt: skip
+
+    def _log(self, event, **what):
+        row = {"event": event, "step": self.counters.step} | what | {"elapsed": round(self._elapsed(), 3)}
+        self.folder.log("metrics", row)
+        self.say(**row)
+
+    def _evaluate(self):
+        """Scores the whole validation part; keeps the best weights, and this moment as a good one."""
+        c = self.counters
+        result = score(
+            self.model, self.weights, self.corpus.part("val"), self.run, LANES, between=self._stop_if_asked
+        ).summary()
+        sample = self._sample()
+        c.evaluated, c.milestone = c.step, int(EVALUATIONS * self.progress())
+        better = result["nats"] < c.best_nats
+        c.stale = 0 if better else c.stale + 1
+        if better:
+            c.best_nats, c.best_step = result["nats"], c.step
+            self.save_best(result)
+        self._log("eval", **result, best=better)
+        if sample is not None:
+            self.folder.log("samples", {"step": c.step, "text": sample})
+            self.say("sample", step=c.step, text=sample)
+        self._remember()
+        self._rate_clock = time.monotonic(), c.step
+
+    def _finish(self):
+        """The best weights scored exactly, the validation part read once from end to end; best.pt keeps the result."""
+        tensors, _ = checkpoint.load(self.folder.best)
+        weights = {k: torch.from_numpy(a).to(self.device) for k, a in checkpoint.weights(tensors).items()}
+        part = self.corpus.part("val")
+        result = score(self.model, weights, part, self.run, between=self._stop_if_asked).summary()
+        checkpoint.save(self.folder.best, tensors, self._record("best", result, self.counters.best_step))
+        self.folder.log("metrics", {"event": "final", "step": self.counters.best_step} | result)
+        return result
+
+    def _sample(self):
+        if not self.config.sample_length:
+            return None
+        weights = {name: weight.detach().cpu().numpy() for name, weight in self.weights.items()}
+        return self.preview(self.model, weights, self.counters.step)
+
+    # ---- what is kept
+
+    def save_best(self, result: dict) -> None:
+        weights = {f"weights.{name}": weight.detach().cpu().numpy() for name, weight in self.weights.items()}
+        checkpoint.save(self.folder.best, weights, self._record("best", result))
+
+    def save(self) -> None:
+        """last.pt: the present, the last good state if that is another, the counters, the length of the logs."""
+        self.counters.elapsed = self._elapsed()
+        arrays = {name: tensor.float().cpu().numpy() for name, tensor in self.export().items()}
+        good, past = self.good
+        if past.step != self.counters.step:
+            arrays |= {f"good.{name}": array for name, array in good.items()}
+        extra = {"counters": _finite(asdict(self.counters)), "good": _finite(asdict(past))}
+        checkpoint.save(self.folder.last, arrays, self._record("last", None) | extra | {"logs": self.folder.lengths()})
+        self._saved = time.monotonic()
+
+    def _record(self, kind, result, step=None):
+        step = self.counters.step if step is None else step
+        training = {"step": step, "epoch": step / self.stream.steps_per_epoch}
+        record = self.record | {"kind": kind, "engine": self.engine, "result": result, "training": training}
+        return record if kind == "last" else shareable(record)
+
+    def resume(self, tensors: dict[str, np.ndarray], record: dict) -> None:
+        """Goes on from the content of a last.pt."""
+        counters, past = (Counters(**_infinite(record[name])) for name in ("counters", "good"))
+        good = {k.removeprefix("good."): v for k, v in tensors.items() if k.startswith("good.")}
+        present = {k: v for k, v in tensors.items() if not k.startswith("good.")}
+        self.restore(present, counters)
+        self.good = good or present, past
+        self._started = time.monotonic() - counters.elapsed
+        counters.milestone = min(counters.milestone, int(EVALUATIONS * self.progress()))
+
+
+def shareable(record: dict) -> dict:
+    """A record without where on this machine the texts lie."""
+    return {name: value for name, value in record.items() if name != "paths"}
+
+
+def planned_steps(config: Config, stream: Stream) -> int:
+    """How many steps a run has that is not scheduled by time."""
+    if config.steps:
+        return config.steps
+    if config.epochs:
+        return max(1, round(config.epochs * stream.steps_per_epoch))
+    return min(5000, 60 * stream.steps_per_epoch)
+
+
+def step_seconds(trainer: Trainer) -> float:
+    """How long one forward and backward pass takes here, from three of them; nothing of the run is touched."""
+    x, y, _ = trainer.stream.batch(0)
+    x, y = (torch.from_numpy(a.astype(np.int64)).to(trainer.device) for a in (x, y))
+    times = []
+    for _ in range(3):
+        start = time.monotonic()
+        trainer._loss(x, y)[0].backward()
+        times.append(time.monotonic() - start)
+        trainer.optimizer.clear()
+    return min(times)
+
+
+def _plain(value):
+    """A number as JSON has it: those that are not finite as text."""
+    return value if math.isfinite(value) else str(value)
+
+
+def _finite(counters):
+    return {name: None if value == math.inf else value for name, value in counters.items()}
+
+
+def _infinite(counters):
+    return {name: math.inf if value is None else value for name, value in counters.items()}

@@ -1,0 +1,231 @@
+"""One step of each cell, transcribed from its paper in plain Python: lists of numbers and `math`, nothing else.
+
+An oracle takes the weights by full name as nested lists ("W.i" is m x n, used as x W; vectors are lists), the input x,
+what the layer below hands up beside its output, the state, and the cell's own settings. It returns what goes up (the
+output first) and the new state. Absent from `below` means zero: the first layer.
+"""
+
+import math
+
+
+def times(x, matrix):
+    return [sum(x[i] * matrix[i][j] for i in range(len(x))) for j in range(len(matrix[0]))]
+
+
+def add(*vectors):
+    return [sum(numbers) for numbers in zip(*vectors, strict=True)]
+
+
+def mul(*vectors):
+    return [math.prod(numbers) for numbers in zip(*vectors, strict=True)]
+
+
+def one_minus(a):
+    return [1.0 - number for number in a]
+
+
+def sigmoid(a):
+    return [1.0 / (1.0 + math.exp(-number)) for number in a]
+
+
+def tanh(a):
+    return [math.tanh(number) for number in a]
+
+
+def relu(a):
+    return [max(number, 0.0) for number in a]
+
+
+def A(w, gate, x, h):
+    """W x + R h + b of one gate."""
+    return add(times(x, w[f"W.{gate}"]), times(h, w[f"U.{gate}"]), w[f"b.{gate}"])
+
+
+def rnn(w, x, below, state, activation="tanh"):
+    """Elman 1990: h_t = f(W x_t + R h_{t-1} + b)."""
+    a = A(w, "h", x, state["h"])
+    h = {"tanh": tanh, "relu": relu}[activation](a)
+    return {"h": h}, {"h": h}
+
+
+def lstm(w, x, below, state):
+    """Gers, Schmidhuber & Cummins 2000, with tanh for both squashing functions."""
+    h, c = state["h"], state["c"]
+    i, f, o = (sigmoid(A(w, gate, x, h)) for gate in "ifo")
+    c = add(mul(f, c), mul(i, tanh(A(w, "g", x, h))))
+    h = mul(o, tanh(c))
+    return {"h": h}, {"h": h, "c": c}
+
+
+def gru(w, x, below, state):
+    """Cho et al. 2014 version 1, as torch.nn.GRU documents it: n = tanh(W x + b + r (R h + b_R))."""
+    h = state["h"]
+    r, z = sigmoid(A(w, "r", x, h)), sigmoid(A(w, "z", x, h))
+    n = tanh(add(times(x, w["W.n"]), w["b.n"], mul(r, add(times(h, w["U.n"]), w["v.n"]))))
+    h = add(mul(one_minus(z), n), mul(z, h))
+    return {"h": h}, {"h": h}
+
+
+def gru_cho(w, x, below, state):
+    """Cho et al. 2014 version 3, equations 5 to 8: h~ = tanh(W x + R (r h)), h = z h' + (1 - z) h~."""
+    h = state["h"]
+    r, z = sigmoid(A(w, "r", x, h)), sigmoid(A(w, "z", x, h))
+    n = tanh(A(w, "n", x, mul(r, h)))
+    h = add(mul(z, h), mul(one_minus(z), n))
+    return {"h": h}, {"h": h}
+
+
+def peephole(w, x, below, state):
+    """Gers & Schmidhuber 2000: the input and forget gates see c_{t-1}, the output gate sees c_t."""
+    h, past = state["h"], state["c"]
+    i = sigmoid(add(A(w, "i", x, h), mul(w["v.i"], past)))
+    f = sigmoid(add(A(w, "f", x, h), mul(w["v.f"], past)))
+    c = add(mul(i, tanh(A(w, "g", x, h))), mul(f, past))
+    o = sigmoid(add(A(w, "o", x, h), mul(w["v.o"], c)))
+    h = mul(o, tanh(c))
+    return {"h": h}, {"h": h, "c": c}
+
+
+def fgr(w, x, below, state):
+    """Greff et al. 2015, section 3: the peephole LSTM, and i_{t-1}, f_{t-1}, o_{t-1} enter each of the three gates."""
+    h, past = state["h"], state["c"]
+
+    def gate(name, memory):
+        recurrent = [times(state[source], w[f"U.{source}{name}"]) for source in "ifo"]
+        return sigmoid(add(A(w, name, x, h), mul(w[f"v.{name}"], memory), *recurrent))
+
+    i, f = gate("i", past), gate("f", past)
+    c = add(mul(i, tanh(A(w, "g", x, h))), mul(f, past))
+    o = gate("o", c)
+    h = mul(o, tanh(c))
+    return {"h": h}, {"h": h, "c": c, "i": i, "f": f, "o": o}
+
+
+def depth_gated(w, x, below, state):
+    """Yao et al. 2015, above the first layer: c = d c_below + f c' + i g, d = s(W_d x + w_c c' + w_l c_below + b_d)."""
+    h, past = state["h"], state["c"]
+    lower = below.get("c", [0.0] * len(h))
+    i = sigmoid(add(A(w, "i", x, h), mul(w["v.i"], past)))
+    f = sigmoid(add(A(w, "f", x, h), mul(w["v.f"], past)))
+    d = sigmoid(add(times(x, w["W.d"]), w["b.d"], mul(w["v.d"], past), mul(w["v.below"], lower)))
+    c = add(mul(d, lower), mul(f, past), mul(i, tanh(A(w, "g", x, h))))
+    o = sigmoid(add(A(w, "o", x, h), mul(w["v.o"], c)))
+    h = mul(o, tanh(c))
+    return {"h": h, "c": c}, {"h": h, "c": c}
+
+
+def depth_gated_first_layer(w, x, below, state):
+    """Yao et al. 2015: the first layer has no depth gate; its memory goes up."""
+    _, state = peephole(w, x, below, state)
+    return state, state
+
+
+def grid(w, x, below, state):
+    """Kalchbrenner, Danihelka & Graves 2015, equations 1 to 4 (h = tanh(o m)) and section 3.2, depth after time.
+
+    H is first [h_d; h'_t], then with the new h_t: [h_d; h_t]. x is h_d, the hidden vector that comes from below.
+    """
+
+    def transform(h, m, prefix):
+        i, f, o = (sigmoid(A(w, prefix + gate, x, h)) for gate in "ifo")
+        m = add(mul(f, m), mul(i, tanh(A(w, prefix + "g", x, h))))
+        return tanh(mul(o, m)), m
+
+    h, c = transform(state["h"], state["c"], "")
+    dh, dc = transform(h, below.get("dc", [0.0] * len(h)), "d")
+    return {"dh": dh, "dc": dc}, {"h": h, "c": c}
+
+
+def mogrifier(w, x, below, state, rounds=5, rank=32):
+    """Melis, Kocisky & Blunsom 2020, equations 1 and 2, low rank Q and R, with biases; then a plain LSTM."""
+    h = state["h"]
+    for k in range(1, rounds + 1):
+        source, target = (h, x) if k % 2 == 1 else (x, h)
+        gate = sigmoid(add(times(times(source, w[f"U.left{k}"]), w[f"U.right{k}"]), w[f"v.round{k}"]))
+        target = [2.0 * a * b for a, b in zip(gate, target, strict=True)]
+        x, h = (target, h) if k % 2 == 1 else (x, target)
+    plain = {}
+    for gate in "ifgo":
+        plain |= {f"W.{gate}": w[f"U.x{gate}"], f"U.{gate}": w[f"U.{gate}"], f"b.{gate}": w[f"v.{gate}"]}
+    return lstm(plain, x, below, {"h": h, "c": state["c"]})
+
+
+def slstm(w, x, below, state, heads=4):
+    """Beck et al. 2024, equations 8 to 17, with the logistic forget gate; R has one block per head.
+
+    m_t = max(log f_t + m_{t-1}, log i_t), i' = exp(log i - m_t), f' = exp(log f + m_{t-1} - m_t).
+    """
+    size = len(state["h"]) // heads
+
+    def a(gate):
+        recurrent = []
+        for head, block in enumerate(w[f"U.{gate}"]):
+            recurrent += times(state["h"][head * size : (head + 1) * size], block)
+        return add(times(x, w[f"W.{gate}"]), recurrent, w[f"b.{gate}"])
+
+    log_i, log_f = a("i"), [-math.log1p(math.exp(-number)) for number in a("f")]
+    z, o = tanh(a("z")), sigmoid(a("o"))
+    h, c, n, m = [], [], [], []
+    for j in range(len(z)):
+        m.append(max(log_f[j] + state["m"][j], log_i[j]))
+        i, f = math.exp(log_i[j] - m[j]), math.exp(log_f[j] + state["m"][j] - m[j])
+        c.append(f * state["c"][j] + i * z[j])
+        n.append(f * state["n"][j] + i)
+        h.append(o[j] * c[j] / n[j])
+    return {"h": h}, {"h": h, "c": c, "n": n, "m": m}
+
+
+def clockwork(w, x, below, state, modules=8):
+    """Koutnik et al. 2014: unit j acts when t mod T_j = 0 and reads the units of its own and of longer periods.
+
+    The clock t starts at 0 and is kept modulo the longest period.
+    """
+    h, t = state["h"], state["t"]
+    size = len(h) // modules
+    period = [2 ** (unit // size) for unit in range(len(h))]
+    new = list(h)
+    for j in range(len(h)):
+        if t[j] % period[j] == 0:
+            a = w["b.h"][j] + sum(x[i] * w["W.h"][i][j] for i in range(len(x)))
+            a += sum(h[k] * w["U.h"][k][j] for k in range(len(h)) if period[k] >= period[j])
+            new[j] = math.tanh(a)
+    return {"h": new}, {"h": new, "t": [(now + 1) % max(period) for now in t]}
+
+
+def sru(w, x, below, state, scale=3**0.5):
+    """Lei et al. 2018, equations 1 to 4: both gates see c_{t-1}.
+
+    The highway carries alpha x (projected where the widths differ), section 3.2: alpha = sqrt(1 + 2 exp(b)) at b = 0.
+    """
+    past = state["c"]
+    u = times(x, w["W.u"])
+    f = sigmoid(add(times(x, w["W.f"]), mul(w["v.f"], past), w["b.f"]))
+    r = sigmoid(add(times(x, w["W.r"]), mul(w["v.r"], past), w["b.r"]))
+    c = add(mul(f, past), mul(one_minus(f), u))
+    highway = times(x, w["W.raw"]) if "W.raw" in w else x
+    h = add(mul(r, c), [scale * number for number in mul(one_minus(r), highway)])
+    return {"h": h}, {"c": c}
+
+
+ORACLES = {
+    "rnn": rnn,
+    "lstm": lstm,
+    "gru": gru,
+    "gru-cho": gru_cho,
+    "peephole": peephole,
+    "fgr": fgr,
+    "depth-gated": depth_gated,
+    "grid": grid,
+    "mogrifier": mogrifier,
+    "slstm": slstm,
+    "clockwork": clockwork,
+    "sru": sru,
+}
+FIRST_LAYER = {"depth-gated": depth_gated_first_layer}  # cells that differ in the first layer
+INITIAL = {"slstm": {"m": -math.inf}}  # states that do not start at zero: max(.., m_0) must be the other
+
+
+def oracle(name, layer):
+    """The oracle of a cell in layer 0, 1, ..; AssertionError where nobody has written it."""
+    assert name in ORACLES, f"the cell {name} has no oracle in tests/oracles.py: transcribe its paper there"
+    return FIRST_LAYER.get(name, ORACLES[name]) if layer == 0 else ORACLES[name]
