@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .engine import on_numpy, reference  # noqa: F401  (on_numpy teaches the operators numpy's arrays)
+from .cells.trace import Symbol
+from .engine import reference
+from .engine.program import Program, leaves
 from .model import Model
 from .stream import draws
 
@@ -29,15 +31,19 @@ class Picking:
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """What is drawn from: logits (B, V) -> probabilities (B, V), float64."""
-        logits = logits.astype(np.float64)
+        weights = self.weights(logits)
+        return weights / weights.sum(-1, keepdims=True)
+
+    def weights(self, logits: np.ndarray) -> np.ndarray:
+        """The probabilities times a number for each stream, which drawing does not need to know."""
         if self.temperature == 0:
             return np.eye(logits.shape[-1])[logits.argmax(-1)]
-        p = np.exp((logits - logits.max(-1, keepdims=True)) / self.temperature)
+        p = np.exp(np.divide(logits - logits.max(-1, keepdims=True), self.temperature, dtype=np.float64))
         if self.min_p:
             p[p < self.min_p * p.max(-1, keepdims=True)] = 0
         if self.top_k or self.top_p < 1:
             p = self._likeliest(p)
-        return p / p.sum(-1, keepdims=True)
+        return p
 
     def _likeliest(self, p):
         """Only the top_k likeliest, and of them only those that reach top_p together."""
@@ -56,15 +62,36 @@ class Sampler:
     """A model ready to be sampled on a CPU: `weights` are numpy arrays by name."""
 
     def __init__(self, model: Model, weights: dict[str, np.ndarray]):
-        self.model, self.p = model, model.bind(weights)
+        self.model, self.p, self.programs = model, model.bind(weights), {}
 
     def start(self) -> list[dict]:
         """The state before the first symbol, for one stream."""
         return self.model.initial_state(lambda: np.zeros((1, self.model.hidden), np.float32))
 
     def step(self, ids: np.ndarray, state: list[dict]) -> tuple[np.ndarray, list[dict]]:
-        """One symbol for each stream: ids (B,) -> logits (B, V) of the next, and the state."""
-        return self.model.forward(self.p, ids, state, reference.step)
+        """One symbol for each stream: ids (B,) -> logits (B, V) of the next, and the state.
+
+        Both stand in buffers that the next step for as many streams overwrites.
+        """
+        if len(ids) not in self.programs:
+            self.programs[len(ids)] = self._compiled(len(ids))
+        program, own = self.programs[len(ids)]
+        if state is not own:
+            for mine, given in zip(own, state, strict=True):
+                for name, array in given.items():
+                    mine[name][...] = array
+        return program.run(ids), own
+
+    def _compiled(self, lanes):
+        """The model's step as a program for so many streams, and its state as `forward` has it."""
+        fixed, ids = {}, Symbol("leaf", "ids")
+        p = leaves(self.p, fixed)
+        before = [{name: Symbol("leaf", name) for name in cell.states} for cell in self.model.stack]
+        logits, after = self.model.forward(p, ids, before, reference.step)
+        states = [(before[layer][name], own[name]) for layer, own in enumerate(after) for name in own]
+        program = Program(logits, states, ids, fixed, self.model.hidden, lanes)
+        arrays = iter(program.state_arrays())
+        return program, [{name: next(arrays) for name in own} for own in before]
 
 
 def generate(sampler, prompt: np.ndarray, picking: Picking, seed: int, streams: range, forbidden: int | None = None):
@@ -84,16 +111,19 @@ def generate(sampler, prompt: np.ndarray, picking: Picking, seed: int, streams: 
         for u in drawn:
             if forbidden is not None:
                 logits[:, forbidden] = -np.inf
-            ids = _pick(picking.probabilities(logits), u)
+            ids = _pick(picking.weights(logits), u)
             yield ids
             logits, state = sampler.step(ids, state)
 
 
-def _pick(p, u):
-    """The symbol at the share u (B,) of the cumulated probabilities p (B, V)."""
-    sums = p.cumsum(-1)
-    ids = (sums <= (u * sums[:, -1])[:, None]).sum(-1)
-    return np.minimum(ids, (p > 0).shape[-1] - 1 - (p[:, ::-1] > 0).argmax(-1))  # never one that cannot come
+def _pick(weights, u):
+    """The symbol at the share u (B,), below 1, of the cumulated weights (B, V)."""
+    sums = weights.cumsum(-1)
+    ids = np.array([row.searchsorted(share * row[-1], "right") for row, share in zip(sums, u, strict=True)])
+    last = weights.shape[-1]
+    if (ids == last).any():  # rounding reached the very end: the last symbol that can come
+        ids = np.minimum(ids, last - 1 - (weights[:, ::-1] > 0).argmax(-1))
+    return ids
 
 
 def opening(vocabulary, seed: int) -> np.ndarray:

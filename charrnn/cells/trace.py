@@ -80,7 +80,7 @@ class Trace:
         declared = cell.gates.split()
         assert sorted(self.gates) == sorted(declared), f"{cell.name}: gates {declared}, but step uses {self.gates}"
         self.gates = declared
-        self.steps = _ordered([*self.up.values(), *self.state.values()])
+        self.steps = ordered([*self.up.values(), *self.state.values()])
 
     @property
     def stages(self):
@@ -109,7 +109,7 @@ def _with_locals(named, cell, *arguments):
         sys.setprofile(before)
 
 
-def _ordered(results):
+def ordered(results):
     """Every symbol that the results depend on, in the order in which the step made them."""
     seen, waiting = set(), [symbol for symbol in results if isinstance(symbol, Symbol)]
     while waiting:
