@@ -27,11 +27,18 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+class _Stderr(Console):
+    """A console that goes quiet when its reader has gone; a run does not end for that."""
+
+    def on_broken_pipe(self):
+        self.quiet = True
+
+
 class Reporter:
     """Tells what a run says. `quiet` leaves warnings alone; `samples` shows the samples drawn on the way."""
 
     def __init__(self, quiet: bool = False, samples: bool = False):
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = _Stderr(stderr=True, highlight=False, soft_wrap=True)
         self.quiet, self.samples = quiet, samples
         self.validation = self.speed = ""
         self.bar = None

@@ -24,23 +24,22 @@ class Run:
         """A new folder: `out`, or under checkpoints/ named `title` and the first free number."""
         if out is None:
             folder = _free(Path("checkpoints"), title)
-        elif out.exists() and any(out.iterdir() if out.is_dir() else [out]):
-            if not overwrite:
-                raise UsageError(
-                    f"--out {out}: already exists and is not empty; go on with it (--resume {out}), "
-                    "replace it (--overwrite), or take another name"
-                )
-            _empty(out)
-            folder = out
         else:
+            refuse(out, overwrite)
             folder = _made(out)
+            for path in folder.iterdir():
+                path.unlink()
         (folder / "config.toml").write_text(config, encoding="utf-8")
         return cls(folder)
 
     def log(self, name: str, row: dict) -> None:
         """Appends a row to metrics.jsonl or samples.jsonl and gives it to the system at once."""
-        self._logs[name].write((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass"))
-        self._logs[name].flush()
+        file = self._logs[name]
+        try:
+            file.write((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass"))
+            file.flush()
+        except OSError as error:
+            raise CharrnnError(f"{file.name}: cannot be written ({error.strerror}); the last save is kept") from None
 
     def lengths(self) -> dict[str, int]:
         """The bytes that each log has; a save keeps them, so that resume knows which rows came after it."""
@@ -94,15 +93,24 @@ def _made(folder):
     return folder
 
 
-def _empty(out):
-    """Removes the files of a run, and nothing else, from a folder that is to be written anew."""
-    own = {"best.pt", "last.pt", "metrics.jsonl", "samples.jsonl", "config.toml", ".lock"}
-    inside = list(out.iterdir()) if out.is_dir() else [out]
-    foreign = [p.name for p in inside if p.name not in own and not p.name.endswith(".part")]
+OWN = {"best.pt", "last.pt", "metrics.jsonl", "samples.jsonl", "config.toml", ".lock"}
+
+
+def refuse(out: Path | None, overwrite: bool) -> None:
+    """Raises UsageError where `out` must not be written: it holds something, or something that is no part of a run."""
+    if out is None or not out.exists():
+        return
+    if not out.is_dir():
+        raise UsageError(f"--out {out}: is a file; take another name")
+    inside = [path.name for path in out.iterdir()]
+    if inside and not overwrite:
+        raise UsageError(
+            f"--out {out}: already exists and is not empty; go on with it (--resume {out}), "
+            "replace it (--overwrite), or take another name"
+        )
+    foreign = [name for name in inside if name not in OWN and not name.endswith(".part")]
     if foreign:
         raise UsageError(f"--overwrite: {out} holds what is no part of a run ({foreign[0]}); take another --out")
-    for path in inside:
-        path.unlink()
 
 
 def _lock(folder):

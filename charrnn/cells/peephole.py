@@ -4,7 +4,7 @@ from .base import Cell, sigmoid, tanh
 
 
 class Peephole(Cell):
-    """LSTM with peepholes: input and forget gate see the old memory, the output gate the new one; it can count."""
+    """LSTM with peepholes: input and forget gate see the old memory, the output gate the new one."""
 
     name, paper = "peephole", "Gers & Schmidhuber 2000, Recurrent Nets that Time and Count"
     gates, state = "i f g o", "h c"

@@ -1,5 +1,7 @@
 """The command line: one Typer app; each command imports what it needs when it runs, so that help is quick."""
 
+import contextlib
+import functools
 import os
 import signal
 import sys
@@ -10,6 +12,8 @@ import typer
 
 from .. import __version__
 from ..errors import CharrnnError, Interrupted
+
+STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 app = typer.Typer(
     help="Train, sample and score character-level recurrent language models.",
@@ -59,24 +63,32 @@ def _raise_interrupted(number, frame):
     raise Interrupted("interrupted; there was nothing to save", number)
 
 
-def _leave_quietly():
-    """After a reader of our output has gone: nothing more is written, and nothing complains."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def pipeable(command):
+    """A command whose reader may go (`| head`): nothing more is written then, and nothing complains."""
+
+    @functools.wraps(command)
+    def run(*arguments, **named):
+        try:
+            command(*arguments, **named)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    return run
 
 
 def main() -> None:
     """Runs the command line; a person's mistake becomes one line on stderr and its exit status."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
-    signal.signal(signal.SIGINT, _raise_interrupted)
-    signal.signal(signal.SIGTERM, _raise_interrupted)
+    for number in STOPS:
+        signal.signal(number, _raise_interrupted)
     try:
         app(prog_name="charrnn")
-    except BrokenPipeError:
-        _leave_quietly()
     except CharrnnError as error:
-        sys.stdout.flush()
-        print(error if isinstance(error, Interrupted) else f"error: {error}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            sys.stdout.flush()
+            print(error if isinstance(error, Interrupted) else f"error: {error}", file=sys.stderr)
         sys.exit(error.status)
 
 

@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 
-from . import app, cache
+from . import app, cache, pipeable
 
 WIDTH = 256  # at which sizes are compared
 
 
 @app.command(rich_help_panel="What there is")
+@pipeable
 def cells(
     name: Annotated[str | None, typer.Argument(help="One cell, with its equations.", show_default=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON.")] = False,
@@ -82,6 +83,7 @@ def _print_cell(fact):
 
 
 @app.command(rich_help_panel="What there is")
+@pipeable
 def corpora(as_json: Annotated[bool, typer.Option("--json", help="JSON.")] = False):
     """List the corpora known by name: size, symbols, where they lie, split, what others reached on them."""
     from ..corpus import Reading, Survey

@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from ..errors import UsageError
-from . import app, text_of
+from . import app, pipeable, text_of
 
 
 @app.command(rich_help_panel="Models")
+@pipeable
 def sample(
     ckpt: Annotated[Path, typer.Argument(help="A checkpoint, or a run's folder.", show_default=False)],
     prompt_from: Annotated[

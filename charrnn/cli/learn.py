@@ -10,7 +10,7 @@ import typer
 
 from ..config import Config, flag, read_toml, to_toml
 from ..errors import UsageError
-from . import app
+from . import app, pipeable
 
 
 def _options(command):
@@ -44,6 +44,7 @@ OUTPUT = "Input and output"
 
 @app.command(rich_help_panel="Models")
 @_options
+@pipeable
 def train(
     corpus: Annotated[
         list[str] | None,
@@ -100,10 +101,14 @@ def train(
     if not resume and not corpus:
         raise UsageError("CORPUS: name a text, for instance: charrnn train pydocs --time 2m")
     _check_early(typed, resume, corpus)
+    from ..progress import Reporter
+    from ..run import refuse
     from . import session
 
+    if not resume:
+        refuse(out, overwrite)
     asked = session.resume_session(corpus, typed) if resume else session.new_session(corpus, typed, init_from)
-    session.run(asked, out, overwrite, quiet, show_samples, json_out)
+    session.run(asked, out, overwrite, Reporter(quiet, show_samples), json_out)
 
 
 def _check_early(typed, resume, corpus):

@@ -9,10 +9,11 @@ from typing import Annotated
 import typer
 
 from ..errors import CharrnnError, DataError, UsageError
-from . import app, cache
+from . import app, cache, pipeable
 
 
 @app.command("eval", rich_help_panel="Models")
+@pipeable
 def evaluate(
     ckpt: Annotated[Path, typer.Argument(help="A checkpoint, or a run's folder.", show_default=False)],
     texts: Annotated[
@@ -207,6 +208,7 @@ def _print_each(per, title, ids, scored, vocabulary, unseen):
 
 
 @app.command(rich_help_panel="Models")
+@pipeable
 def inspect(
     ckpt: Annotated[Path, typer.Argument(help="A checkpoint, or a run's folder.", show_default=False)],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,

@@ -14,12 +14,12 @@ from pathlib import Path
 from .. import __version__, checkpoint
 from ..config import Config, flag, resumed, to_toml
 from ..engine.allocator import keep_buffers
-from ..errors import CheckpointError, DataError, Interrupted, UsageError
+from ..errors import CharrnnError, CheckpointError, DataError, Interrupted, UsageError
 from ..model import Model
 from ..progress import Reporter, duration, short
 from ..run import Run, latest
 from ..vocab import Vocabulary, name_of
-from . import cache
+from . import STOPS, cache
 
 
 @dataclass
@@ -69,80 +69,96 @@ def resume_session(named: list[str] | None, typed: dict) -> Session:
     return Session(config, paths, val_paths, record["title"], folder, tensors, record)
 
 
-def run(session: Session, out: Path | None, overwrite: bool, quiet: bool, show_samples: bool, as_json: bool) -> None:
+def run(session: Session, out: Path | None, overwrite: bool, report: Reporter, as_json: bool) -> None:
     """Trains and prints what came of it."""
     keep_buffers()
-    from .. import train as training
-    from ..corpus import Reading, open_corpus
     from ..yardstick import yardsticks
 
-    report, config = Reporter(quiet, show_samples), session.config
-    resuming = session.folder is not None
+    corpus, stop = _corpus(session, report), Stop()
+    marks = session.record["yardsticks"] if session.folder else yardsticks(corpus)
+    trainer = _trainer(session, corpus, report, stop)
+    if session.folder:
+        trainer.resume(session.tensors, session.record)
+        folder = Run(session.folder)
+        for note in folder.cut(session.record["logs"]):
+            report.note(note)
+    else:
+        folder = Run.create(out, f"{session.title}-{session.config.cell}", to_toml(session.config), overwrite)
+    report.plan(_plan(session, corpus, trainer, folder, marks))
+    with contextlib.closing(folder), stop, report.live():
+        result = _train(trainer, folder, _record(session, corpus, trainer.model, marks))
+    report.score(f"best of {trainer.counters.step:,} steps (step {trainer.counters.best_step:,})", result, marks)
+    print(json.dumps(_answer(trainer, folder, result, marks)) if as_json else folder.best)
+
+
+def _corpus(session, report):
+    """The texts as a corpus; for a run that goes on, checked to be the same as before."""
+    from ..corpus import Reading, open_corpus
+
+    config, resuming = session.config, session.folder is not None
     corpus = open_corpus(
-        session.paths,
-        session.val_paths,
-        cache(),
-        Reading(config.bytes, config.encoding, config.errors),
-        config.min_count,
-        config.val_fraction,
-        Vocabulary(session.record["vocabulary"]) if resuming else None,
-    )
+        session.paths, session.val_paths, cache(), Reading(config.bytes, config.encoding, config.errors),
+        config.min_count, config.val_fraction, Vocabulary(session.record["vocabulary"]) if resuming else None,
+    )  # fmt: skip
     for note in corpus.notes:
         report.note(note)
     if resuming and corpus.digest != session.record["corpus"]["digest"]:
         raise DataError(f"{', '.join(map(str, session.paths))}: has changed since the run began; begin a new run")
+    return corpus
+
+
+def _trainer(session, corpus, report, stop):
+    """The training made ready, with fresh weights or those of --init-from."""
+    from .. import train as training
+
+    config = session.config
     device = _device(config.device)
     _threads(config.threads)
     model = _model(config, len(corpus.vocabulary))
     stream, fitted = training.Stream.fit(corpus.part("train"), config.batch_size, config.seq_len, config.seed)
     if fitted:
         report.note(fitted)
-    marks = session.record["yardsticks"] if resuming else yardsticks(corpus)
-    stop = Stop()
     preview = _preview(corpus.vocabulary, config)
     trainer = training.Trainer(config, model, corpus, stream, device, report.say, stop.signal, preview)
     trainer.begin(_weights(session, model, corpus, report))
-    if resuming:
-        trainer.resume(session.tensors, session.record)
-        folder = Run(session.folder)
-        for note in folder.cut(session.record["logs"]):
-            report.note(note)
-    else:
-        folder = Run.create(out, f"{session.title}-{config.cell}", to_toml(config), overwrite)
-    report.plan(_plan(session, corpus, trainer, stream, folder, marks))
-    record = _record(session, corpus, model, marks)
-    with contextlib.closing(folder):
-        try:
-            with stop, report.live():
-                result = trainer.train(folder, record)
-        except Interrupted as error:
-            again = shlex.join(["charrnn", "train", "--resume", str(folder.folder)])
-            raise Interrupted(f"{error}; go on with: {again}", error.signal) from None
-    report.score(f"best of {trainer.counters.step:,} steps (step {trainer.counters.best_step:,})", result, marks)
-    _print_result(trainer, folder, result, marks, model, corpus, as_json)
+    return trainer
 
 
-def _print_result(trainer, folder, result, marks, model, corpus, as_json):
-    if not as_json:
-        return print(folder.best)
+def _train(trainer, folder, record):
+    """Trains; what ends it early is said with what to do next."""
+    try:
+        return trainer.train(folder, record)
+    except Interrupted as error:
+        again = shlex.join(["charrnn", "train", "--resume", str(folder.folder)])
+        raise Interrupted(f"{error}; go on with: {again}", error.signal) from None
+    except (MemoryError, RuntimeError) as error:
+        if "memory" not in str(error).lower():
+            raise
+        raise CharrnnError(
+            f"{trainer.device}: out of memory; what was saved last in {folder.folder} is kept; "
+            "take a smaller --batch-size, --seq-len or --hidden"
+        ) from None
+
+
+def _answer(trainer, folder, result, marks):
+    """What --json prints."""
     c = trainer.counters
-    summary = {"run": folder.folder, "best": folder.best, "last": folder.last}
-    answer = {name: str(path) for name, path in summary.items()} | {
+    paths = {name: str(getattr(folder, name)) for name in ("folder", "best", "last")}
+    return paths | {
         "result": result, "yardsticks": marks, "steps": c.step, "best_step": c.best_step, "elapsed": c.elapsed,
-        "skipped": c.skipped, "rollbacks": c.rollbacks, "parameters": sum(model.count().values()),
-        "engine": trainer.engine, "seed": trainer.config.seed, "corpus": corpus.digest,
+        "skipped": c.skipped, "rollbacks": c.rollbacks, "parameters": sum(trainer.model.count().values()),
+        "engine": trainer.engine, "seed": trainer.config.seed, "corpus": trainer.corpus.digest,
     }  # fmt: skip
-    print(json.dumps(answer))
 
 
 class Stop:
-    """SIGINT and SIGTERM as a question that the training asks between steps; a second one ends the process at once."""
+    """SIGINT, SIGTERM, SIGHUP as a question that training asks between steps; a second one ends the process at once."""
 
     def __init__(self):
         self._number = None
 
     def __enter__(self):
-        self._before = {n: signal.signal(n, self._note) for n in (signal.SIGINT, signal.SIGTERM)}
+        self._before = {n: signal.signal(n, self._note) for n in STOPS}
 
     def __exit__(self, *_):
         for number, handler in self._before.items():
@@ -229,19 +245,19 @@ def _preview(vocabulary, config):
     return preview
 
 
-def _plan(session, corpus, trainer, stream, folder, marks):
+def _plan(session, corpus, trainer, folder, marks):
     """The screen before the run."""
     import torch
 
     from ..train import step_seconds
 
-    config, model, count = session.config, trainer.model, trainer.model.count()
+    config, model, stream, count = session.config, trainer.model, trainer.stream, trainer.model.count()
     lengths = {name: end - start for name, (start, end) in corpus.parts.items()}
     total = sum(count.values())
     per_step = step_seconds(trainer)
     steps = trainer.steps or int(trainer.seconds / per_step)
     seen = steps * stream.lanes * stream.length
-    expected = duration(trainer.seconds or steps * per_step)
+    expected = duration((trainer.seconds or steps * per_step) * (1 - trainer.progress()))
     files = corpus.names[0] if len(corpus.names) == 1 else f"{len(corpus.names)} files, {corpus.names[0]} first"
     parts = ", ".join(f"{name} {length:,}" for name, length in lengths.items())
     memory = 16 * total + 4 * stream.length * stream.lanes * (12 * model.hidden * model.layers + 3 * model.symbols)
