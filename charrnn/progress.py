@@ -40,7 +40,7 @@ class Reporter:
     def __init__(self, quiet: bool = False, samples: bool = False):
         self.console = _Stderr(stderr=True, highlight=False, soft_wrap=True)
         self.quiet, self.samples = quiet, samples
-        self.validation = self.speed = ""
+        self.loss = self.validation = self.speed = ""
         self.bar = None
         if self.console.is_terminal and not quiet:
             columns = TextColumn("{task.description}"), BarColumn(bar_width=None), TextColumn("{task.fields[facts]}")
@@ -55,8 +55,8 @@ class Reporter:
         """Something that a person should know though all goes on."""
         self.console.print(f"note: {text}", markup=False)
 
-    def plan(self, rows: list[tuple[str, str]]) -> None:
-        """The screen before the run."""
+    def table(self, rows: list[tuple[str, str]]) -> None:
+        """Names and values in two columns: the screen before the run, and the one after it."""
         if self.quiet:
             return
         table = Table(show_header=False, box=None, padding=(0, 1, 0, 0))
@@ -84,20 +84,17 @@ class Reporter:
             return
         done = what["progress"]
         left = f" {duration(what['elapsed'] * (1 - done) / done)} left" if done > 0.01 else ""
-        facts = f"{self.validation}{self.speed}{left}"
+        facts = f"{self.loss}{self.validation}{self.speed}{left}"
         self.bar.update(self.task, completed=done, description=f"step {what['step']:,}", facts=facts)
 
     def _train(self, what):
-        self.speed = f" {short(what['chars_per_second'])}/s"
-        if self.bar:
-            self.bar.update(self.task, description=f"step {what['step']:,}")
-            self.loss = what["bits"]
+        self.loss, self.speed = f"loss {what['bits']:.2f} ", f" {short(what['chars_per_second'])}/s"
 
     def _eval(self, what):
-        self.validation = f"val {what['bits']:.3f} bits"
+        self.validation = f"val {what['bits']:.2f} bits"
         self.console.print(
-            f"step {what['step']:,}: validation {what['nats']:.4f} nats = {what['bits']:.4f} bits per character, "
-            f"perplexity {what['perplexity']:.3f}{' (best)' if what['best'] else ''}, {duration(what['elapsed'])}",
+            f"step {what['step']:>7,}  val {what['nats']:.4f} nats {what['bits']:.4f} bits/char  "
+            f"perplexity {what['perplexity']:.3f}  {duration(what['elapsed'])}{'  best' if what['best'] else ''}",
             markup=False,
         )
 
@@ -105,14 +102,20 @@ class Reporter:
         if self.samples:
             self.console.print(what["text"] + "\n", style="dim", markup=False)
 
-    def score(self, title: str, result: dict, yardsticks: dict[str, float]) -> None:
+    def score(self, step: int, result: dict, yardsticks: dict[str, float]) -> None:
         """A result between its yardsticks."""
-        if self.quiet:
-            return
-        marks = ", ".join(f"{name} {bits:.3f}" for name, bits in yardsticks.items())
-        self.console.print(
-            f"{title}: {result['nats']:.4f} nats = {result['bits']:.4f} bits per character, "
-            f"perplexity {result['perplexity']:.3f}, accuracy {result['accuracy']:.1%}",
-            markup=False,
+        self.table(
+            [
+                ("result", f"{result['nats']:.4f} nats = {result['bits']:.4f} bits per character"),
+                (
+                    "",
+                    f"perplexity {result['perplexity']:.3f}, accuracy {result['accuracy']:.1%}, of step {step:,}",
+                ),
+                ("yardsticks", marks(yardsticks)),
+            ]
         )
-        self.console.print(f"  yardsticks, bits per character: {marks}", markup=False)
+
+
+def marks(yardsticks: dict[str, float]) -> str:
+    """The yardsticks in a line, bits per character."""
+    return ", ".join(f"{name} {bits:.2f}" for name, bits in yardsticks.items()) + " bits"

@@ -9,11 +9,12 @@ import lzma
 
 import numpy as np
 
-from .corpus import Corpus
+from .corpus import BLOCK, Corpus
 
 ORDER = 5  # the n of the n-gram: four characters of context
 COUNTED = 5_000_000  # symbols, at the end of the training part, that the n-gram counts
-COMPRESSED = 2_000_000, 500_000  # symbols of training and validation part that the compressors are given
+COMPRESSED = 2_000_000  # symbols, at its end, that the compressors read
+ASKED = 500_000  # symbols of the validation part, from its start, that the n-gram and the compressors are asked
 
 
 def yardsticks(corpus: Corpus) -> dict[str, float]:
@@ -23,11 +24,16 @@ def yardsticks(corpus: Corpus) -> dict[str, float]:
     unigram = (corpus.unigram + 1) / (corpus.unigram + 1).sum()
     return {
         "uniform": float(np.log2(size)),
-        "unigram": float(-np.log2(unigram[val]).mean()),
-        f"{ORDER}-gram": ngram_bits(train[-COUNTED:], val, size),
+        "unigram": _unigram_bits(unigram, val),
+        f"{ORDER}-gram": ngram_bits(train[-COUNTED:], val[:ASKED], size),
         "bzip2": _compressed(corpus, bz2.compress),
         "xz": _compressed(corpus, lambda text: lzma.compress(text, preset=9)),
     }
+
+
+def _unigram_bits(unigram, val):
+    counts = sum(np.bincount(val[i : i + BLOCK], minlength=len(unigram)) for i in range(0, len(val), BLOCK))
+    return float(-(counts * np.log2(unigram)).sum() / len(val))
 
 
 def ngram_bits(train: np.ndarray, val: np.ndarray, size: int, order: int = ORDER) -> float:
@@ -72,8 +78,7 @@ def _at(keys, values, asked):
 def _compressed(corpus, compress):
     """Bits per symbol that a compressor adds for the validation part once it has read the training part."""
     decode = corpus.vocabulary.decode
-    before, after = COMPRESSED
-    train = decode(corpus.part("train")[-before:]).encode("utf-8", "surrogatepass")
-    val = corpus.part("val")[:after]
+    train = decode(corpus.part("train")[-COMPRESSED:]).encode("utf-8", "surrogatepass")
+    val = corpus.part("val")[:ASKED]
     more = train + decode(val).encode("utf-8", "surrogatepass")
     return 8 * (len(compress(more)) - len(compress(train))) / len(val)

@@ -19,7 +19,7 @@ def _options(command):
     @functools.wraps(command)
     def run(**given):
         typed = {f.name: given.pop(f.name) for f in fields(Config)}
-        return command(**given, typed={name: value for name, value in typed.items() if value is not None})
+        return command(**given, typed={name: value for name, value in typed.items() if value not in (None, [])})
 
     own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "typed"]
     made = [

@@ -17,6 +17,7 @@ from ..engine.allocator import keep_buffers
 from ..errors import CharrnnError, CheckpointError, DataError, Interrupted, UsageError
 from ..model import Model
 from ..progress import Reporter, duration, short
+from ..progress import marks as told
 from ..run import Run, latest
 from ..vocab import Vocabulary, name_of
 from . import STOPS, cache
@@ -84,10 +85,10 @@ def run(session: Session, out: Path | None, overwrite: bool, report: Reporter, a
             report.note(note)
     else:
         folder = Run.create(out, f"{session.title}-{session.config.cell}", to_toml(session.config), overwrite)
-    report.plan(_plan(session, corpus, trainer, folder, marks))
+    report.table(_plan(session, corpus, trainer, folder, marks))
     with contextlib.closing(folder), stop, report.live():
         result = _train(trainer, folder, _record(session, corpus, trainer.model, marks))
-    report.score(f"best of {trainer.counters.step:,} steps (step {trainer.counters.best_step:,})", result, marks)
+    report.score(trainer.counters.best_step, result, marks)
     print(json.dumps(_answer(trainer, folder, result, marks)) if as_json else folder.best)
 
 
@@ -273,7 +274,7 @@ def _plan(session, corpus, trainer, folder, marks):
                     f"{engine[trainer.engine]}"),
         ("expected", f"{expected}, {short(stream.lanes * stream.length / per_step)} characters/s, "
                      f"memory about {short(memory)}B beside torch's own"),
-        ("yardsticks", ", ".join(f"{name} {bits:.3f}" for name, bits in marks.items()) + " bits per character"),
+        ("yardsticks", told(marks)),
     ]  # fmt: skip
     return rows
 

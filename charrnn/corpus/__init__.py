@@ -18,6 +18,7 @@ from ..vocab import Vocabulary, code_points, name_of
 BLOCK = 1 << 22  # bytes read at a time
 BOUNDARY = "\x1c"
 MINIMUM_TRAIN, MINIMUM_VAL = 64, 2  # characters; less than this is no corpus
+LARGEST_VAL = 5_000_000  # symbols of the validation part, where --val-fraction does not ask for more
 STANDARD = 100_000_000  # bytes of enwik8 and of text8, which everybody splits 90/5/5
 
 
@@ -206,6 +207,9 @@ def _split(train, val, fraction, paths, notes):
         a, b = int(train * 0.90), int(train * 0.95)
         return {"train": (0, a), "val": (a, b), "test": (b, train)}
     cut = int(train * (1 - (0.1 if fraction is None else fraction)) + 1e-6)
+    if fraction is None and train - cut > LARGEST_VAL:
+        cut = train - LARGEST_VAL
+        notes.append(f"validation on the last {LARGEST_VAL:,} symbols; --val-fraction asks for more")
     return {"train": (0, cut), "val": (cut, train)}
 
 
