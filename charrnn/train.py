@@ -57,7 +57,7 @@ class Trainer:
     def __init__(self, config: Config, model: Model, corpus: Corpus, stream: Stream, device: str, say, stop, preview):
         self.config, self.model, self.corpus, self.stream = config, model, corpus, stream
         self.device, self.say, self.stop, self.preview = torch.device(device), say, stop, preview
-        self.counters = Counters()
+        self.counters, self._started = Counters(), None  # the clock runs only within train()
         self.seconds = seconds(config.time) if config.time else None
         self.steps = None if self.seconds else planned_steps(config, stream)
 
@@ -136,7 +136,7 @@ class Trainer:
             raise
 
     def _elapsed(self):
-        return time.monotonic() - self._started
+        return self.counters.elapsed if self._started is None else time.monotonic() - self._started
 
     def _stop_if_asked(self):
         if signal := self.stop():
@@ -304,7 +304,6 @@ class Trainer:
         present = {k: v for k, v in tensors.items() if not k.startswith("good.")}
         self.restore(present, counters)
         self.good = good or present, past
-        self._started = time.monotonic() - counters.elapsed
         counters.milestone = min(counters.milestone, int(EVALUATIONS * self.progress()))
 
 
