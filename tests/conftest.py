@@ -12,6 +12,8 @@ import pytest
 
 from charrnn import cli
 
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command does; read when torch is imported
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
