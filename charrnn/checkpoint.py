@@ -30,9 +30,9 @@ def digest(tensors: dict[str, np.ndarray], record: dict) -> str:
     """SHA-256 of everything in a checkpoint: names, kinds, shapes, numbers and the plain data."""
     content = hashlib.sha256(json.dumps(record, sort_keys=True).encode())
     for name in sorted(tensors):
-        array = np.ascontiguousarray(tensors[name])
+        array = tensors[name]
         content.update(f"{name} {array.dtype.str} {array.shape}".encode())
-        content.update(array.data)
+        content.update(array.tobytes())
     return content.hexdigest()
 
 
@@ -45,22 +45,23 @@ def save(path: Path, tensors: dict[str, np.ndarray], record: dict) -> None:
         "format": FORMAT,
         "digest": digest(tensors, record),
         "record": record,
-        "tensors": {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in tensors.items()},
+        "tensors": {name: torch.from_numpy(np.array(array, order="C")) for name, array in tensors.items()},
     }
+    made = io.BytesIO()  # in memory first: torch hides why a file could not be written
+    torch.save(content, made)
     beside = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         try:
             with open(beside, "wb") as file:
-                torch.save(content, file)
+                file.write(made.getbuffer())
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(beside, path)
             flush_folder(path.parent)
         finally:
             beside.unlink(missing_ok=True)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        why = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise CharrnnError(f"{path}: cannot be saved ({why}); what was there is untouched") from None
+    except OSError as error:
+        raise CharrnnError(f"{path}: cannot be saved ({error.strerror}); what was there is untouched") from None
 
 
 def flush_folder(folder: Path) -> None:
@@ -78,6 +79,12 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], dict]:
     try:
         with zipfile.ZipFile(path) as archive:
             content = _read(archive)
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise _Refused(f"it is not a checkpoint of charrnn's format {FORMAT!r}")
+        tensors, record = content["tensors"], content["record"]
+        if digest(tensors, record) != content["digest"]:
+            raise _Refused("its content does not match its digest: the file was damaged or changed")
+        return tensors, record
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint") from None
     except OSError as error:
@@ -86,16 +93,10 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], dict]:
         raise CheckpointError(f"{path}: refused, {refusal}") from None
     except Exception as error:  # a damaged archive or pickle can raise nearly anything
         raise CheckpointError(f"{path}: is damaged or no checkpoint ({type(error).__name__}: {error})") from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: is not a checkpoint of charrnn's format {FORMAT!r}")
-    tensors, record = content["tensors"], content["record"]
-    if digest(tensors, record) != content["digest"]:
-        raise CheckpointError(f"{path}: its content does not match its digest; the file was damaged or changed")
-    return tensors, record
 
 
 class _Refused(Exception):
-    """The file wants something that is neither array nor plain data."""
+    """The file is none of ours, is not what it was, or wants something that is neither array nor plain data."""
 
 
 def _read(archive):
@@ -131,6 +132,8 @@ class _Reader(pickle.Unpickler):
 
 def _array(storage, offset, shape, stride, *_):
     size = storage.itemsize
+    if min(offset, 0, *shape, *stride) < 0:
+        raise _Refused("a tensor reaches before its storage")
     if offset + sum((n - 1) * s for n, s in zip(shape, stride, strict=True)) + 1 > len(storage) and 0 not in shape:
         raise _Refused("a tensor reaches beyond its storage")
     return np.lib.stride_tricks.as_strided(storage[offset:], shape, [s * size for s in stride], writeable=False).copy()

@@ -4,6 +4,7 @@ The command line's options are made from these fields, the checkpoint stores the
 them and `--print-config` prints them.
 """
 
+import math
 import re
 import tomllib
 from dataclasses import dataclass, field, fields
@@ -72,13 +73,19 @@ class Config:
         _at_least(self, 0, "clip", "weight_decay", "seed", "threads", "eval_every", "save_every", "sample_length")
         for name in ("lr", "epochs"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UsageError(f"{flag(name)} {value}: must be greater than 0")
+            if value is not None and not 0 < value < math.inf:
+                raise UsageError(f"{flag(name)} {value}: must be a number greater than 0")
         for name in ("dropout", "warmup"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"{flag(name)} {getattr(self, name)}: must be from 0 to below 1")
         if self.val_fraction is not None and not 0 < self.val_fraction < 1:
             raise UsageError(f"--val-fraction {self.val_fraction}: must be between 0 and 1")
+        if self.val and self.val_fraction is not None:
+            raise UsageError(f"--val-fraction {self.val_fraction}: has no effect beside --val; give one of them")
+        ordinary = {"encoding": "utf-8", "errors": "strict", "min_count": 1}
+        for name, usual in ordinary.items() if self.bytes else ():
+            if getattr(self, name) != usual:
+                raise UsageError(f"{flag(name)} {getattr(self, name)}: has no effect on --bytes; leave one of them out")
         lengths = [name for name in ("steps", "epochs", "time") if getattr(self, name) is not None]
         if len(lengths) > 1:
             raise UsageError(f"{' and '.join(map(flag, lengths))}: give one of --steps, --epochs, --time")
@@ -103,7 +110,7 @@ class Config:
 def _at_least(config, least, *names):
     for name in names:
         value = getattr(config, name)
-        if value is not None and not value >= least:
+        if value is not None and not least <= value < math.inf:
             raise UsageError(f"{flag(name)} {value}: must be at least {least}")
 
 
@@ -148,6 +155,8 @@ def _checked(path, key, value, f):
     kind = re.match(r"\w+", getattr(f.type, "__name__", str(f.type)) if isinstance(f.type, type) else str(f.type))[0]
     if not isinstance(value, kinds[kind]) or (isinstance(value, bool) and kind != "bool"):
         raise UsageError(f"--config {path}: {key} = {value!r}: must be of type {kind}")
+    if kind == "list" and not all(isinstance(each, str) for each in value):
+        raise UsageError(f"--config {path}: {key} = {value!r}: must be a list of texts")
     return float(value) if kind == "float" else value
 
 
@@ -168,7 +177,7 @@ def _toml(value):
         return "true" if value else "false"
     if isinstance(value, list):
         return "[" + ", ".join(map(_toml, value)) + "]"
-    return json.dumps(value, ensure_ascii=False)  # TOML's strings and numbers are those of JSON
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # but for this, TOML writes them as JSON
 
 
 def seconds(text: str) -> float:

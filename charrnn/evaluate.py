@@ -65,7 +65,8 @@ def score(model, weights, ids, run, lanes: int = 1, between=lambda: None) -> Sco
 
 def _cost(logits, y):
     """Logits (T, B, V) and the symbols that came (T, B) -> nats and whether the likeliest came, (B, T) in numpy."""
-    nats = F.cross_entropy(logits.float().flatten(0, 1), y.flatten(), reduction="none").view(y.shape)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    nats = F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none").view(y.shape)
     return nats.T.cpu().numpy(), (logits.argmax(-1) == y).T.cpu().numpy()
 
 

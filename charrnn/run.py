@@ -1,5 +1,6 @@
 """A run's folder: named without overwriting, locked while in use, its logs cut back to the last save on resume."""
 
+import contextlib
 import json
 import os
 import re
@@ -11,13 +12,15 @@ from .errors import CharrnnError, CheckpointError, UsageError
 class Run:
     """The folder of one run: best.pt, last.pt, metrics.jsonl, samples.jsonl, config.toml."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, anew: bool = False):
         self.folder = folder
         self.best, self.last = folder / "best.pt", folder / "last.pt"
-        self._lock = _lock(folder)
-        for orphan in folder.glob("*.part"):  # left by a process that was killed while it saved
-            orphan.unlink()
-        self._logs = {name: open(folder / f"{name}.jsonl", "ab") for name in ("metrics", "samples")}
+        with _written(folder):
+            self._lock = _lock(folder)
+            for path in folder.iterdir() if anew else folder.glob("*.part"):  # left by a process killed while it saved
+                if path.name != ".lock":
+                    path.unlink()
+            self._logs = {name: open(folder / f"{name}.jsonl", "ab") for name in ("metrics", "samples")}
 
     @classmethod
     def create(cls, out: Path | None, title: str, config: str, overwrite: bool = False) -> "Run":
@@ -27,19 +30,17 @@ class Run:
         else:
             refuse(out, overwrite)
             folder = _made(out)
-            for path in folder.iterdir():
-                path.unlink()
-        (folder / "config.toml").write_text(config, encoding="utf-8")
-        return cls(folder)
+        run = cls(folder, anew=True)
+        with _written(folder / "config.toml"):
+            (folder / "config.toml").write_text(config, encoding="utf-8")
+        return run
 
     def log(self, name: str, row: dict) -> None:
         """Appends a row to metrics.jsonl or samples.jsonl and gives it to the system at once."""
         file = self._logs[name]
-        try:
+        with _written(file.name):
             file.write((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass"))
             file.flush()
-        except OSError as error:
-            raise CharrnnError(f"{file.name}: cannot be written ({error.strerror}); the last save is kept") from None
 
     def lengths(self) -> dict[str, int]:
         """The bytes that each log has; a save keeps them, so that resume knows which rows came after it."""
@@ -52,14 +53,15 @@ class Run:
             file = self._logs[name]
             if file.tell() < length:
                 notes.append(f"{file.name}: is shorter than when the run was saved; its rows are gone")
-            else:
-                file.truncate(length)
-                file.seek(length)
+                length = Path(file.name).read_bytes().rfind(b"\n") + 1  # no row goes on in half of another
+            file.truncate(length)
+            file.seek(length)
         return notes
 
     def close(self) -> None:
         for file in self._logs.values():
-            file.close()
+            with contextlib.suppress(OSError):  # what could not be written has been told
+                file.close()
         if self._lock:
             self._lock.close()
 
@@ -86,11 +88,18 @@ def _free(root, title):
 
 
 def _made(folder):
-    try:
+    with _written(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CharrnnError(f"{folder}: cannot be made ({error.strerror})") from None
     return folder
+
+
+@contextlib.contextmanager
+def _written(path):
+    """Whatever the system says against writing becomes one line."""
+    try:
+        yield
+    except OSError as error:
+        raise CharrnnError(f"{path}: cannot be written ({error.strerror}); what was saved is kept") from None
 
 
 OWN = {"best.pt", "last.pt", "metrics.jsonl", "samples.jsonl", "config.toml", ".lock"}

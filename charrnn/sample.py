@@ -13,6 +13,7 @@ from .engine.program import Program, leaves
 from .model import Model
 from .stream import draws
 
+COLDEST = 1e-30  # a temperature under which nothing changes but that numbers overflow
 DRAWN = 1024  # uniform numbers that a stream draws at a time
 
 
@@ -38,7 +39,8 @@ class Picking:
         """The probabilities times a number for each stream, which drawing does not need to know."""
         if self.temperature == 0:
             return np.eye(logits.shape[-1])[logits.argmax(-1)]
-        p = np.exp(np.divide(logits - logits.max(-1, keepdims=True), self.temperature, dtype=np.float64))
+        below = logits - logits.max(-1, keepdims=True)
+        p = np.exp(np.divide(below, max(self.temperature, COLDEST), dtype=np.float64))
         if self.min_p:
             p[p < self.min_p * p.max(-1, keepdims=True)] = 0
         if self.top_k or self.top_p < 1:
@@ -51,8 +53,9 @@ class Picking:
         ranked = np.take_along_axis(p, order, -1)
         if self.top_k:
             ranked[:, self.top_k :] = 0
-        share = ranked.cumsum(-1) / ranked.sum(-1, keepdims=True)
-        ranked[share - ranked / ranked.sum(-1, keepdims=True) >= self.top_p] = 0
+        if self.top_p < 1:
+            before = ranked.cumsum(-1) - ranked  # how much the likelier ones have together
+            ranked[before >= self.top_p * ranked.sum(-1, keepdims=True)] = 0
         kept = np.empty_like(p)
         np.put_along_axis(kept, order, ranked, -1)
         return kept

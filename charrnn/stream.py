@@ -37,22 +37,20 @@ class Stream:
         return cls(ids, lanes, length, seed), said if (lanes, length) != asked else ""
 
     @property
-    def lane(self) -> int:
-        """How many symbols one lane reads in an epoch; the few that are left over change with each epoch's offset."""
-        return (len(self.ids) - 1 - self._slack) // self.lanes
-
-    @property
-    def _slack(self):
-        return min(self.length, (len(self.ids) - 1) // (2 * self.lanes))  # room for the offset
-
-    @property
     def steps_per_epoch(self) -> int:
-        return max(1, self.lane // self.length)
+        """As many as leave room for an offset of one sequence, so that every place is read in some epoch."""
+        return max(1, (len(self.ids) - self.length) // (self.lanes * self.length))
+
+    @property
+    def lane(self) -> int:
+        """How many symbols one lane reads in an epoch."""
+        return self.steps_per_epoch * self.length
 
     def batch(self, step: int) -> tuple[np.ndarray, np.ndarray, bool]:
         """Step 0, 1, ..: inputs (T, B), the symbols that follow them (T, B), and whether a new epoch starts here."""
         epoch, chunk = divmod(step, self.steps_per_epoch)
-        offset = int(draws(self.seed, "offset", epoch).integers(self._slack + 1))
+        room = len(self.ids) - 1 - self.lanes * self.lane  # what an epoch leaves out, here before and behind it
+        offset = int(draws(self.seed, "offset", epoch).integers(room + 1))
         starts = offset + np.arange(self.lanes) * self.lane + chunk * self.length  # (B,)
         places = starts[None, :] + np.arange(self.length)[:, None]  # (T, B)
         return self.ids[places], self.ids[places + 1], chunk == 0

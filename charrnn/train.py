@@ -168,7 +168,7 @@ class Trainer:
         norm = self.optimizer.clip(config.clip)
         value = float(loss.detach())
         c.step += 1
-        if math.isfinite(value) and math.isfinite(norm) and value < EXPLODED * math.log(self.model.symbols):
+        if math.isfinite(norm) and self._sound(value):
             self.optimizer.step(rate)
             kind = self.weights["embedding"].dtype  # also where mixed precision made the state coarser
             self.state = [{name: array.detach().to(kind) for name, array in own.items()} for own in state]
@@ -177,6 +177,10 @@ class Trainer:
         else:
             self._skip(value, norm)
         self.optimizer.clear()
+
+    def _sound(self, nats):
+        """Whether a loss is one that a model which learns can have."""
+        return math.isfinite(nats) and nats < EXPLODED * math.log(self.model.symbols)
 
     def _loss(self, x, y):
         """The mean cost of a batch in nats, under dropout, and the state after it."""
@@ -200,7 +204,7 @@ class Trainer:
         c = self.counters
         c.skipped, c.in_a_row = c.skipped + 1, c.in_a_row + 1
         self.state = self._fresh()
-        self._log("skip", loss=_plain(loss), grad_norm=_plain(norm), skipped=c.skipped)
+        self._log("skip", loss=loss, grad_norm=norm, skipped=c.skipped)
         if c.in_a_row < TOLERATED:
             return
         if c.rollbacks == ROLLBACKS:
@@ -234,6 +238,7 @@ class Trainer:
         )  # fmt: skip
 
     def _log(self, event, **what):
+        what = {name: _plain(value) for name, value in what.items()}
         row = {"event": event, "step": self.counters.step} | what | {"elapsed": round(self._elapsed(), 3)}
         self.folder.log("metrics", row)
         self.say(**row)
@@ -252,10 +257,11 @@ class Trainer:
             c.best_nats, c.best_step = result["nats"], c.step
             self.save_best(result)
         self._log("eval", **result, best=better)
+        if c.in_a_row == 0 and self._sound(result["nats"]):
+            self._remember()
         if sample is not None:
             self.folder.log("samples", {"step": c.step, "text": sample})
             self.say("sample", step=c.step, text=sample)
-        self._remember()
         self._rate_clock = time.monotonic(), c.step
 
     def _finish(self):
@@ -312,6 +318,12 @@ def shareable(record: dict) -> dict:
     return {name: value for name, value in record.items() if name != "paths"}
 
 
+def lasting(record: dict) -> dict:
+    """What of the record of a last.pt holds for the whole run."""
+    passing = ("kind", "engine", "result", "training", "counters", "good", "logs")
+    return {name: value for name, value in record.items() if name not in passing}
+
+
 def planned_steps(config: Config, stream: Stream) -> int:
     """How many steps a run has that is not scheduled by time."""
     if config.steps:
@@ -336,7 +348,7 @@ def step_seconds(trainer: Trainer) -> float:
 
 def _plain(value):
     """A number as JSON has it: those that are not finite as text."""
-    return value if math.isfinite(value) else str(value)
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _finite(counters):

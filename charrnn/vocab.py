@@ -75,7 +75,7 @@ class Vocabulary:
         return isinstance(other, Vocabulary) and (self.symbols, self.of_bytes) == (other.symbols, other.of_bytes)
 
     def __hash__(self):
-        return hash(self.document)
+        return hash((tuple(self.symbols), self.of_bytes))
 
     @property
     def dtype(self):
@@ -142,6 +142,12 @@ class Vocabulary:
 
     def decode(self, ids) -> str:
         return self.decoder()(ids, True)
+
+    def raw(self, ids) -> bytes:
+        """The bytes that the ids stand for, UTF-8 where the symbols are characters."""
+        if self.of_bytes:
+            return np.asarray(ids, np.uint8).tobytes()
+        return self.decode(ids).encode("utf-8", "surrogatepass")
 
 
 def code_points(text: str) -> np.ndarray:

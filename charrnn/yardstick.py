@@ -22,10 +22,11 @@ def yardsticks(corpus: Corpus) -> dict[str, float]:
     train, val = corpus.part("train"), corpus.part("val")
     size = len(corpus.vocabulary)
     unigram = (corpus.unigram + 1) / (corpus.unigram + 1).sum()
+    order = min(ORDER, int(62 / np.log2(size)))  # an n-gram must fit one 64-bit number
     return {
         "uniform": float(np.log2(size)),
         "unigram": _unigram_bits(unigram, val),
-        f"{ORDER}-gram": ngram_bits(train[-COUNTED:], val[:ASKED], size),
+        f"{order}-gram": ngram_bits(train[-COUNTED:], val[:ASKED], size, order),
         "bzip2": _compressed(corpus, bz2.compress),
         "xz": _compressed(corpus, lambda text: lzma.compress(text, preset=9)),
     }
@@ -38,9 +39,8 @@ def _unigram_bits(unigram, val):
 
 def ngram_bits(train: np.ndarray, val: np.ndarray, size: int, order: int = ORDER) -> float:
     """Bits per symbol of `val` under an n-gram model of `train` with Witten-Bell interpolation down to uniform."""
-    order = min(order, int(62 / np.log2(size)))  # an n-gram must fit one 64-bit number
     p = np.full(len(val), 1 / size)
-    for n in range(1, order + 1):
+    for n in range(1, min(order, len(train), len(val)) + 1):
         counts, totals, kinds = _counts(train, val, n, size)
         seen = totals > 0
         p[seen] = (counts[seen] + kinds[seen] * p[seen]) / (totals[seen] + kinds[seen])
@@ -77,8 +77,8 @@ def _at(keys, values, asked):
 
 def _compressed(corpus, compress):
     """Bits per symbol that a compressor adds for the validation part once it has read the training part."""
-    decode = corpus.vocabulary.decode
-    train = decode(corpus.part("train")[-COMPRESSED:]).encode("utf-8", "surrogatepass")
+    raw = corpus.vocabulary.raw
+    train = raw(corpus.part("train")[-COMPRESSED:])
     val = corpus.part("val")[:ASKED]
-    more = train + decode(val).encode("utf-8", "surrogatepass")
+    more = train + raw(val)
     return 8 * (len(compress(more)) - len(compress(train))) / len(val)

@@ -21,10 +21,10 @@ def classes() -> dict[str, type[Cell]]:
     return dict(sorted(found.items()))
 
 
-def make(name: str, settings: dict | None = None) -> Cell:
-    """A cell by name with its own settings; UsageError names what is not known and the nearest that is."""
+def make(name: str, settings: dict | None = None, option: str = "--cell") -> Cell:
+    """A cell by name with its own settings; UsageError names the option, what is not known and the nearest that is."""
     if name not in classes():
-        raise UsageError(f"--cell {name}: no such cell{nearest(name, classes())}; known: {', '.join(classes())}")
+        raise UsageError(f"{option} {name}: no such cell{nearest(name, classes())}; known: {', '.join(classes())}")
     kind, kinds = classes()[name], {}
     for field in fields(kind):
         kinds[field.name] = field.type

@@ -72,9 +72,39 @@ def pipeable(command):
             command(*arguments, **named)
             sys.stdout.flush()
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _silence()
+        except OSError as error:
+            if error.filename:  # another file, not our own output
+                raise
+            _silence()
+            raise CharrnnError(f"standard output: cannot be written ({error.strerror})") from None
 
     return run
+
+
+def _silence():
+    """Sends what is still to be written to stdout nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def whole(text: str) -> int:
+    """A whole number as typed."""
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not an integer") from None
+
+
+def number(text: str) -> float:
+    """A number as typed."""
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a number") from None
+
+
+WHOLE = {"parser": whole, "metavar": "<int>"}
+NUMBER = {"parser": number, "metavar": "<float>"}
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ..errors import DataError
 from . import app, cache, pipeable
 
 WIDTH = 256  # at which sizes are compared
@@ -22,7 +23,7 @@ def cells(
     """List the cells, or show one: paper, state, gates, parameters, equations as they stand in the code."""
     from ..cells import classes, make
 
-    chosen = [make(name)] if name else [make(each) for each in classes()]
+    chosen = [make(name, option="CELL")] if name else [make(each) for each in classes()]
     facts = [_facts(cell) for cell in chosen]
     if as_json:
         return print(json.dumps(facts[0] if name else facts, ensure_ascii=False))
@@ -93,10 +94,14 @@ def corpora(as_json: Annotated[bool, typer.Option("--json", help="JSON.")] = Fal
     for known in KNOWN.values():
         path = Path("data") / f"{known.name}.txt"
         size = symbols = None
+        where = "on first use" if known.make or known.url else "your own file"
         if path.exists():
-            survey = Survey([path], Reading(), [])
-            size, symbols = survey.length, len(survey.counts)
-        where = str(path) if path.exists() else "on first use" if known.make or known.url else "your own file"
+            where = str(path)
+            try:
+                survey = Survey([path], Reading(), [])
+                size, symbols = survey.length, len(survey.counts)
+            except DataError as error:
+                where = str(error)
         rows.append(
             {
                 "name": known.name, "about": known.about, "characters": size, "symbols": symbols, "where": where,

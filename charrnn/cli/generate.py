@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..errors import UsageError
-from . import app, pipeable, text_of
+from . import NUMBER, WHOLE, app, pipeable, text_of
 
 
 @app.command(rich_help_panel="Models")
@@ -20,15 +20,21 @@ def sample(
     ] = None,
     prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="What the text begins with.")] = None,
     prompt_file: Annotated[Path | None, typer.Option(help="The same, from a file.")] = None,
-    length: Annotated[int, typer.Option("--length", "-n", help="Characters to draw; -1 goes on without end.")] = 500,
+    length: Annotated[
+        int, typer.Option("--length", "-n", help="Characters to draw; -1 goes on without end.", **WHOLE)
+    ] = 500,
     temperature: Annotated[
         str, typer.Option("--temperature", "-t", help="0 takes the likeliest; several (.5,.8) stand side by side.")
     ] = "0.8",
-    top_k: Annotated[int, typer.Option(help="Draw from so many likeliest only; 0 for all.")] = 0,
-    top_p: Annotated[float, typer.Option(help="Draw from the likeliest that together have this probability.")] = 1.0,
-    min_p: Annotated[float, typer.Option(help="Draw from those at least this share as likely as the likeliest.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Seed of the draws: the same one, the same text.")] = 1,
-    count: Annotated[int, typer.Option(help="Texts to draw, side by side in one batch.")] = 1,
+    top_k: Annotated[int, typer.Option(help="Draw from so many likeliest only; 0 for all.", **WHOLE)] = 0,
+    top_p: Annotated[
+        float, typer.Option(help="Draw from the likeliest that together have this probability.", **NUMBER)
+    ] = 1.0,
+    min_p: Annotated[
+        float, typer.Option(help="Draw from those at least this share as likely as the likeliest.", **NUMBER)
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(help="Seed of the draws: the same one, the same text.", **WHOLE)] = 1,
+    count: Annotated[int, typer.Option(help="Texts to draw, side by side in one batch.", **WHOLE)] = 1,
     stop: Annotated[
         list[str] | None, typer.Option(help="End after this text; may be repeated.", show_default=False)
     ] = None,
@@ -45,6 +51,8 @@ def sample(
     """
     temperatures = _temperatures(temperature)
     _check(length, top_k, top_p, min_p, count, unknown, seed, temperatures, as_json)
+    if stop and "" in stop:
+        raise UsageError("--stop '': must be a text to end after")
     from .. import checkpoint
     from ..sample import Picking
 

@@ -10,7 +10,7 @@ import typer
 
 from ..config import Config, flag, read_toml, to_toml
 from ..errors import UsageError
-from . import app, pipeable
+from . import NUMBER, WHOLE, app, pipeable
 
 
 def _options(command):
@@ -36,7 +36,8 @@ def _annotation(f):
     if f.type is bool:
         name, default = (f"{name}/--no-{f.name}", "on") if default else (name, None)
     told = f"{f.metadata['help']} \\[default: {default}]" if default is not None else f.metadata["help"]
-    return Annotated[f.type | None, typer.Option(name, help=told, rich_help_panel=f.metadata["group"])]
+    kind = WHOLE if f.type in (int, int | None) else NUMBER if f.type in (float, float | None) else {}
+    return Annotated[f.type | None, typer.Option(name, help=told, rich_help_panel=f.metadata["group"], **kind)]
 
 
 OUTPUT = "Input and output"

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ..errors import CharrnnError, DataError, UsageError
-from . import app, cache, pipeable
+from . import WHOLE, app, cache, pipeable
 
 
 @app.command("eval", rich_help_panel="Models")
@@ -22,7 +22,7 @@ def evaluate(
     ] = None,
     part: Annotated[str | None, typer.Option(help="With no text: val, test or train of the run's corpus.")] = None,
     per: Annotated[str | None, typer.Option(help="One JSON line per line or char instead of a summary.")] = None,
-    windows: Annotated[int, typer.Option(help="Reset the state every so many characters; 0 for never.")] = 0,
+    windows: Annotated[int, typer.Option(help="Reset the state every so many characters; 0 for never.", **WHOLE)] = 0,
     unknown: Annotated[
         str, typer.Option(help="Characters that the model never saw: error, or replace with their cost counted.")
     ] = "error",
@@ -104,10 +104,8 @@ class _Scoring:
         corpus = open_corpus(
             [Path(p) for p in where["paths"]["train"]], [Path(p) for p in where["paths"]["val"]], cache(),
             Reading(config["bytes"], config["encoding"], config["errors"]), config["min_count"],
-            config["val_fraction"], self.vocabulary,
+            config["val_fraction"], (self.vocabulary, self.record["corpus"]["digest"]),
         )  # fmt: skip
-        if corpus.digest != self.record["corpus"]["digest"]:
-            raise DataError(f"{corpus.names[0]}: is not the text that {self.ckpt} was trained on; name a text")
         if part not in corpus.parts:
             raise UsageError(f"--part {part}: the corpus has {', '.join(corpus.parts)}")
         yield f"{part} part of {', '.join(self.record['corpus']['names'])}", corpus.part(part), None
@@ -125,8 +123,9 @@ class _Scoring:
         """Each text's ids, and where in it characters were replaced."""
         from ..corpus import known
 
-        for path in known.find(texts, Path("data"), cache()):
-            yield str(path), *self._read(path)
+        for text in texts:
+            for path in known.find([text], Path("data"), cache(), name="TEXT"):
+                yield "standard input" if text == "-" else str(path), *self._read(path)
 
     def _read(self, path):
         import numpy as np

@@ -14,7 +14,7 @@ from pathlib import Path
 from .. import __version__, checkpoint
 from ..config import Config, flag, resumed, to_toml
 from ..engine.allocator import keep_buffers
-from ..errors import CharrnnError, CheckpointError, DataError, Interrupted, UsageError
+from ..errors import CharrnnError, CheckpointError, Interrupted, UsageError
 from ..model import Model
 from ..progress import Reporter, duration, short
 from ..progress import marks as told
@@ -47,7 +47,7 @@ def new_session(corpus: list[str], typed: dict, init_from: Path | None) -> Sessi
 
     data = Path("data")
     paths = known.find(corpus, data, cache(), _download_progress)
-    val_paths = known.find(config.val, data, cache(), _download_progress)
+    val_paths = known.find(config.val, data, cache(), _download_progress, "--val")
     title = "stdin" if corpus[0] == "-" else Path(corpus[0]).resolve().stem
     return Session(config, paths, val_paths, title, tensors=tensors, record=record)
 
@@ -63,7 +63,7 @@ def _inherited(saved, typed, init_from):
 def resume_session(named: list[str] | None, typed: dict) -> Session:
     """A run that goes on, from its last.pt."""
     folder = Path(named[0]) if named else latest(Path("checkpoints"))
-    folder = folder.parent if folder.suffix == ".pt" else folder
+    folder = folder.parent if folder.is_file() else folder
     tensors, record = checkpoint.load(folder / "last.pt")
     config = resumed(record["config"], typed)
     paths, val_paths = ([Path(p) for p in record["paths"][kind]] for kind in ("train", "val"))
@@ -84,7 +84,7 @@ def run(session: Session, out: Path | None, overwrite: bool, report: Reporter, a
         for note in folder.cut(session.record["logs"]):
             report.note(note)
     else:
-        folder = Run.create(out, f"{session.title}-{session.config.cell}", to_toml(session.config), overwrite)
+        folder = Run.create(out, f"{session.title[:40]}-{session.config.cell}", to_toml(session.config), overwrite)
     report.table(_plan(session, corpus, trainer, folder, marks))
     with contextlib.closing(folder), stop, report.live():
         result = _train(trainer, folder, _record(session, corpus, trainer.model, marks))
@@ -96,15 +96,15 @@ def _corpus(session, report):
     """The texts as a corpus; for a run that goes on, checked to be the same as before."""
     from ..corpus import Reading, open_corpus
 
-    config, resuming = session.config, session.folder is not None
+    config, known = session.config, None
+    if session.folder:
+        known = Vocabulary(session.record["vocabulary"]), session.record["corpus"]["digest"]
     corpus = open_corpus(
         session.paths, session.val_paths, cache(), Reading(config.bytes, config.encoding, config.errors),
-        config.min_count, config.val_fraction, Vocabulary(session.record["vocabulary"]) if resuming else None,
+        config.min_count, config.val_fraction, known,
     )  # fmt: skip
     for note in corpus.notes:
         report.note(note)
-    if resuming and corpus.digest != session.record["corpus"]["digest"]:
-        raise DataError(f"{', '.join(map(str, session.paths))}: has changed since the run began; begin a new run")
     return corpus
 
 
@@ -186,8 +186,8 @@ def _device(name):
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}[kind]
     if not there:
         raise UsageError(f"--device {name}: there is none on this machine (or torch was built without it); use cpu")
-    if name != "cpu" and ":" in name and int(name.split(":")[1]) >= torch.cuda.device_count():
-        raise UsageError(f"--device {name}: this machine has {torch.cuda.device_count()}, counted from 0")
+    if ":" in name and name not in (f"cuda:{i}" for i in range(torch.cuda.device_count())):
+        raise UsageError(f"--device {name}: this machine has {torch.cuda.device_count()}, counted from cuda:0")
     return name
 
 
@@ -272,7 +272,8 @@ def _plan(session, corpus, trainer, folder, marks):
                      f"{seen / lengths['train']:.1f} epochs, seed {config.seed}"),
         ("machine", f"{trainer.device}, {torch.get_num_threads()} threads, {config.precision}, "
                     f"{engine[trainer.engine]}"),
-        ("expected", f"{expected}, {short(stream.lanes * stream.length / per_step)} characters/s, "
+        ("expected", f"{expected}{' (by time: not repeatable)' * bool(trainer.seconds)}, "
+                     f"{short(stream.lanes * stream.length / per_step)} characters/s, "
                      f"memory about {short(memory)}B beside torch's own"),
         ("yardsticks", told(marks)),
     ]  # fmt: skip
@@ -284,8 +285,10 @@ def _record(session, corpus, model, marks):
     import numpy
     import torch
 
+    from ..train import lasting
+
     if session.folder is not None:
-        return session.record | {"config": session.config.record()}
+        return lasting(session.record) | {"config": session.config.record()}
     versions = {"charrnn": __version__, "torch": torch.__version__, "numpy": numpy.__version__}
     return {
         "config": session.config.record(),

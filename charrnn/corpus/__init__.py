@@ -5,6 +5,7 @@ Several files are joined in the order given, with U+001C (Unicode's FILE SEPARAT
 """
 
 import codecs
+import contextlib
 import hashlib
 import os
 from dataclasses import dataclass, field
@@ -32,8 +33,8 @@ class Reading:
 
     def __post_init__(self):
         try:
-            codecs.lookup(self.encoding)
-        except LookupError:
+            "a".encode(self.encoding).decode(self.encoding)
+        except (LookupError, ValueError):  # none such, or one that makes no text of bytes
             known = ("utf-8", "utf-16", "latin-1", "cp1252", "cp1251", "shift_jis", "gb18030", "big5", "euc-kr")
             raise UsageError(
                 f"--encoding {self.encoding}: no such encoding{nearest(self.encoding, known)}; usual ones: "
@@ -67,11 +68,12 @@ def open_corpus(
     reading: Reading = Reading(),
     min_count: int = 1,
     val_fraction: float | None = None,
-    vocabulary: Vocabulary | None = None,
+    known: tuple[Vocabulary, str] | None = None,
 ) -> Corpus:
     """The corpus made of these files; the validation part is its end, or the texts of `val_paths`.
 
-    Raises DataError for a text that cannot be read (file, byte, line), that is empty, or too short to learn from.
+    `known` is the vocabulary and the digest that it had before. Raises DataError where it is another now, for a text
+    that cannot be read (file, byte, line), that is empty, or too short to learn from.
     """
     notes = []
     train, val = Survey(paths, reading, notes), Survey(val_paths, reading, notes)
@@ -81,14 +83,19 @@ def open_corpus(
     if len(counts) < 2:
         only = f"only one distinct character, {name_of(chr(next(iter(counts))))}" if counts else "no text at all"
         raise DataError(f"{_title(paths)}: {only}; there is nothing to predict")
-    vocabulary = vocabulary or (Vocabulary.bytes() if reading.bytes else Vocabulary.learn(counts, min_count))
-    if len(vocabulary) < 2:
-        raise DataError(f"--min-count {min_count}: fewer than two symbols are left; take a smaller one")
     identity = [train.digest, val.digest, reading.bytes, reading.encoding, reading.errors]
     digest = hashlib.sha256(repr(identity).encode()).hexdigest()
+    if known and known[1] != digest:
+        raise DataError(
+            f"{_title([*paths, *val_paths])}: is not the text that the run was trained on; it has changed since"
+        )
+    learned = Vocabulary.bytes() if reading.bytes else Vocabulary.learn(counts, min_count)
+    vocabulary = known[0] if known else learned
+    if len(vocabulary) < 2:
+        raise DataError(f"--min-count {min_count}: fewer than two symbols are left; take a smaller one")
     ids = _encoded([paths, val_paths], reading, vocabulary, cache, digest, train.length + val.length)
     parts = _split(train.length, val.length, val_fraction, paths, notes)
-    _long_enough(parts, paths)
+    _long_enough(parts, paths, val_paths or paths)
     start, end = parts["train"]
     unigram = sum(
         np.bincount(ids[i : min(i + BLOCK, end)], minlength=len(vocabulary)) for i in range(start, end, BLOCK)
@@ -112,27 +119,44 @@ class Survey:
 
 def read_texts(path: Path, reading: Reading, notes: list[str], content=None):
     """The text of a file, block by block; a byte that is not text raises DataError with its place."""
-    decoder = codecs.getincrementaldecoder(reading.encoding)(reading.errors)
-    offset, lines, first = 0, 1, True
+    decoder = codecs.getincrementaldecoder(reading.encoding)("strict" if reading.errors == "strict" else _REPLACING)
+    offset, lines, first, replaced = 0, 1, True, 0
     for block in _blocks(path):
         if content:
             content.update(block)
         pending = len(decoder.getstate()[0])  # bytes of the block before that are no whole character yet
+        _replaced.clear()
         try:
             text = decoder.decode(block, final=not block)
         except UnicodeDecodeError as error:
-            raise _undecodable(path, reading, error, offset, lines, pending) from None
+            line = lines + decoder.decode(block[: max(0, error.start - pending)]).count("\n")
+            raise _undecodable(path, reading, error, offset - pending, line) from None
+        except UnicodeError as error:  # UTF-16 that does not say its order of bytes
+            raise DataError(f"{path}: is not {reading.encoding} ({error}); try utf-16-le or utf-16-be") from None
+        replaced += len(_replaced)
         if first and text:
             first = False
             if text.startswith("\ufeff"):
                 text = text[1:]
                 notes.append(f"{path}: dropped the byte order mark at its start")
-        if reading.errors == "replace" and "\ufffd" in text:
-            notes.append(f"{path}: {text.count(chr(0xFFFD)):,} places read as U+FFFD (--errors replace)")
         offset += len(block)
-        lines += block.count(b"\n")
+        lines += text.count("\n")
         if text:
             yield text
+    if replaced:
+        notes.append(f"{path}: {replaced:,} places read as U+FFFD (--errors replace)")
+
+
+_REPLACING, _replaced = "charrnn-replace", []
+
+
+def _replace(error):
+    """The codecs' own "replace", but counted."""
+    _replaced.append(error.start)
+    return codecs.replace_errors(error)
+
+
+codecs.register_error(_REPLACING, _replace)
 
 
 def _blocks(path):
@@ -146,13 +170,11 @@ def _blocks(path):
     yield b""
 
 
-def _undecodable(path, reading, error, offset, lines, pending):
-    place = offset - pending + error.start
-    line = lines + error.object[pending : error.start].count(b"\n")
+def _undecodable(path, reading, error, start, line):
     byte = f"0x{error.object[error.start]:02x}"
     return DataError(
-        f"{path}: byte offset {place:,} (line {line:,}) is {byte}, which is not {reading.encoding} ({error.reason}); "
-        "name the right --encoding (latin-1, cp1252, utf-16, ..), or use --errors replace, or --bytes"
+        f"{path}: byte offset {start + error.start:,} (line {line:,}) is {byte}, which is not {reading.encoding} "
+        f"({error.reason}); name the right --encoding (latin-1, cp1252, utf-16, ..), or --errors replace, or --bytes"
     )
 
 
@@ -183,9 +205,9 @@ def _encoded(groups, reading, vocabulary, cache, digest, length):
     key = hashlib.sha256((digest + "\n" + "\n".join(vocabulary.symbols)).encode("utf-8", "surrogatepass")).hexdigest()
     path, dtype = cache / f"{key[:32]}.ids", np.dtype(vocabulary.dtype).newbyteorder("<")
     if not (path.exists() and path.stat().st_size == length * dtype.itemsize):
-        cache.mkdir(parents=True, exist_ok=True)
         beside = path.with_suffix(f".{os.getpid()}.part")
         try:
+            cache.mkdir(parents=True, exist_ok=True)
             with open(beside, "wb") as file:
                 for paths in groups:
                     for block in _symbols(paths, reading, []):
@@ -194,7 +216,8 @@ def _encoded(groups, reading, vocabulary, cache, digest, length):
         except OSError as error:
             raise DataError(f"{cache}: the encoded corpus cannot be kept there ({error.strerror})") from None
         finally:
-            beside.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                beside.unlink(missing_ok=True)
     return np.memmap(path, dtype, mode="r", shape=(length,))
 
 
@@ -213,13 +236,13 @@ def _split(train, val, fraction, paths, notes):
     return {"train": (0, cut), "val": (cut, train)}
 
 
-def _long_enough(parts, paths):
-    for name, minimum in (("train", MINIMUM_TRAIN), ("val", MINIMUM_VAL)):
+def _long_enough(parts, paths, val_paths):
+    for name, minimum, files in (("train", MINIMUM_TRAIN, paths), ("val", MINIMUM_VAL, val_paths)):
         length = parts[name][1] - parts[name][0]
         if length < minimum:
             what = "training" if name == "train" else "validation"
             raise DataError(
-                f"{_title(paths)}: the {what} part has {length} characters, at least {minimum} are needed; "
+                f"{_title(files)}: the {what} part has {length} characters, at least {minimum} are needed; "
                 "give more text, or another --val-fraction, or --val FILE"
             )
 

@@ -1,6 +1,7 @@
 """Corpora known by name, and what a CORPUS argument may be: files, folders, a known name, `-` for standard input."""
 
 import hashlib
+import http.client
 import os
 import sys
 import tempfile
@@ -71,25 +72,31 @@ KNOWN = {
 }
 
 
-def find(arguments: list[str], data: Path, cache: Path, progress=lambda done, total: None) -> list[Path]:
-    """The files that CORPUS arguments mean, in the order that they are read (a folder's by name)."""
+def find(
+    arguments: list[str], data: Path, cache: Path, progress=lambda done, total: None, name: str = "CORPUS"
+) -> list[Path]:
+    """The files that arguments mean, in the order that they are read (a folder's by name).
+
+    `name` is what the arguments are called where one of them means nothing.
+    """
     paths = []
     for argument in arguments:
         path = Path(argument)
         if argument == "-":
             paths.append(_spool(cache))
-        elif path.is_dir():
+        elif os.path.isdir(path):
             inside = sorted(p for p in path.rglob("*") if p.is_file() and not _hidden(p.relative_to(path)))
             if not inside:
                 raise DataError(f"{path}: the folder holds no files")
             paths += inside
-        elif path.exists():
+        elif os.path.exists(path):
             paths.append(path)
         elif argument in KNOWN:
             paths.append(fetch(KNOWN[argument], data, progress))
         else:
-            near = nearest(argument, [*KNOWN, *(str(p) for p in path.parent.glob("*"))])
-            raise UsageError(f"CORPUS {argument}: no such file or folder{near}; known: {', '.join(KNOWN)}")
+            beside = path.parent.glob("*") if os.path.isdir(path.parent) else ()
+            near = nearest(argument, [*KNOWN, *map(str, beside)])
+            raise UsageError(f"{name} {argument}: no such file or folder{near}; known: {', '.join(KNOWN)}")
     return paths
 
 
@@ -113,8 +120,8 @@ def _spool(cache):
 def fetch(known: Known, data: Path, progress=lambda done, total: None) -> Path:
     """The file of a known corpus in the folder `data`, made or downloaded there if it is not yet."""
     path = data / f"{known.name}.txt"
-    if not known.make and not known.url:
-        raise UsageError(f"CORPUS {known.name}: is not downloaded; get the file and give its path")
+    if not known.make and not known.url and not path.exists():
+        raise UsageError(f"CORPUS {known.name}: is not downloaded; get the file and give its path, or put it at {path}")
     if path.exists() and (not known.sha256 or _digest(path) == known.sha256):
         return path
     if path.exists():
@@ -144,8 +151,8 @@ def _download(known, progress):
                 done += len(block)
                 progress(done, total)
                 yield block
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-        reason = getattr(error, "reason", error)
+    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+        reason = str(getattr(error, "reason", error)).strip() or type(error).__name__
         raise CharrnnError(
             f"{known.name}: could not be downloaded from {known.url} ({reason}); "
             "go online, or get the file yourself and give its path"
