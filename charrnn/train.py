@@ -238,9 +238,8 @@ class Trainer:
         )  # fmt: skip
 
     def _log(self, event, **what):
-        what = {name: _plain(value) for name, value in what.items()}
         row = {"event": event, "step": self.counters.step} | what | {"elapsed": round(self._elapsed(), 3)}
-        self.folder.log("metrics", row)
+        self.folder.log("metrics", {name: _plain(value) for name, value in row.items()})
         self.say(**row)
 
     def _evaluate(self):
@@ -249,7 +248,7 @@ class Trainer:
         result = score(
             self.model, self.weights, self.corpus.part("val"), self.run, LANES, between=self._stop_if_asked
         ).summary()
-        sample = self._sample()
+        sample = self._sample() if self._sound(result["nats"]) else None
         c.evaluated, c.milestone = c.step, int(EVALUATIONS * self.progress())
         better = result["nats"] < c.best_nats
         c.stale = 0 if better else c.stale + 1

@@ -106,16 +106,17 @@ class Vocabulary:
             ids[absent] = self.unknown
         return ids
 
-    def encode(self, text: str, unknown: str = "error", where: str = "the text") -> np.ndarray:
+    def encode(self, text: str, unknown: str = "error", where: str = "the text", skips: bool = True) -> np.ndarray:
         """The ids of a text. A character that is not known raises DataError, or with `unknown` "skip" is left out,
-        with "replace" becomes the unknown symbol (or what `replacement` names)."""
+        with "replace" becomes the unknown symbol (or what `replacement` names); `skips`: the message offers "skip".
+        """
         ids, absent = self.lookup(text)
         if len(absent) and unknown == "error":
             others = {text[i] for i in absent}
             more = f" (and {len(others) - 1} other such characters)" if len(others) > 1 else ""
             raise DataError(
                 f"{where}: the model has never seen {name_of(text[absent[0]])}, character {absent[0] + 1}{more}; "
-                "--unknown skip leaves such characters out, --unknown replace puts "
+                f"{'--unknown skip leaves such characters out, ' * skips}--unknown replace puts "
                 f"{name_of(self.symbols[self.replacement])} in their place"
             )
         if unknown == "skip":

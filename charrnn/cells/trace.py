@@ -164,10 +164,15 @@ class Size:
         return hash((self.letters, self.factor))
 
 
-def formula(cell):
-    """The number of a layer's parameters in m (inputs) and n (units), as in `4nm + 4n² + 4n`."""
-    total = {}
-    for name, shape in parameters(cell, Size("m"), Size("n")).items():
+def formula(cell, projected=False):
+    """The number of a layer's parameters in m (inputs) and n (units), as in `4nm + 4n² + 4n`.
+
+    `projected` counts what an input that the cell uses as it is costs where m is not n.
+    """
+    total, arrays = {}, parameters(cell, Size("m"), Size("n"))
+    if not projected:
+        arrays.pop("W.raw", None)
+    for name, shape in arrays.items():
         size = Size()
         for length in shape:
             size = size * length

@@ -59,11 +59,12 @@ def _facts(cell):
         for part in ("step", "shapes", "masks", "constants", "initial", "at")
         if part in vars(type(cell)) and part in vars(Cell)
     )
+    more = "W.raw" in parameters(cell, 2, 3)
     return {
         "name": cell.name, "about": inspect.getdoc(type(cell)), "paper": cell.paper,
         "state": cell.states, "gates": cell.gates.split(), "quantities": list(t.named),
         "recurrent_products": t.stages, "settings": cell.settings(), "start": dict(cell.init),
-        "formula": formula(cell), "parameters_at_256": size, "ratio": size / 525_312,
+        "formula": formula(cell), "projected": more, "parameters_at_256": size, "ratio": size / 525_312,
         "declares": {f: getattr(cell, f) for f in own}, "equations": source.rstrip() + "\n",
     }  # fmt: skip
 
@@ -78,7 +79,8 @@ def _print_cell(fact):
         print(f"settings    {', '.join(f'{k}={v}' for k, v in fact['settings'].items())}  (--cell-opt name=value)")
     if fact["start"]:
         print(f"starts at   {', '.join(f'{k} = {v}' for k, v in fact['start'].items())}")
-    size = f"{fact['parameters_at_256']:,} at m = n = {WIDTH}, {fact['ratio']:.2f} of lstm"
+    more = "nm more where m is not n; " if fact["projected"] else ""
+    size = f"{more}{fact['parameters_at_256']:,} at m = n = {WIDTH}, {fact['ratio']:.2f} of lstm"
     print(f"parameters  {fact['formula']}; {size}\n")
     print(fact["equations"], end="")
 

@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -49,13 +50,12 @@ def evaluate(
 
     scoring = _Scoring(ckpt, device, windows, unknown, Reading(False, encoding, errors))
     rows = []
-    for title, ids, unseen in scoring.own(part or "val") if not texts else scoring.named(texts):
-        scored = scoring.score(title, ids)
+    for text in scoring.own(part or "val") if not texts else scoring.named(texts):
+        scored = scoring.score(text)
+        rows.append(scoring.summary(text, scored))
         if per:
-            _print_each(per, title, ids, scored, scoring.vocabulary, unseen)
-            continue
-        rows.append(scoring.summary(title, ids, scored, unseen))
-        if as_json:
+            _print_each(per, text, scored, scoring.vocabulary)
+        elif as_json:
             print(json.dumps(rows[-1], ensure_ascii=False), flush=True)
     if not per and not as_json:
         _print_table(rows)
@@ -69,6 +69,15 @@ def evaluate(
 
 
 ESCAPE = math.log(0x110000)  # nats to name any of Unicode's code points
+
+
+@dataclass(frozen=True)
+class _Text:
+    """A text to score: its ids, and where in it which characters were replaced."""
+
+    title: str
+    ids: object
+    unseen: dict[int, str]
 
 
 class _Scoring:
@@ -108,7 +117,7 @@ class _Scoring:
         )  # fmt: skip
         if part not in corpus.parts:
             raise UsageError(f"--part {part}: the corpus has {', '.join(corpus.parts)}")
-        yield f"{part} part of {', '.join(self.record['corpus']['names'])}", corpus.part(part), None
+        yield _Text(f"{part} part of {', '.join(self.record['corpus']['names'])}", corpus.part(part), {})
 
     def _last(self):
         """The record of the run's last.pt: where texts lie is told there only, so that best.pt can be shared."""
@@ -120,52 +129,63 @@ class _Scoring:
         return checkpoint.load(last)[1]
 
     def named(self, texts):
-        """Each text's ids, and where in it characters were replaced."""
+        """Each text that was named."""
         from ..corpus import known
 
         for text in texts:
             for path in known.find([text], Path("data"), cache(), name="TEXT"):
-                yield "standard input" if text == "-" else str(path), *self._read(path)
+                yield self._read("standard input" if text == "-" else str(path), path)
 
-    def _read(self, path):
+    def _read(self, title, path):
         import numpy as np
 
         from ..corpus import read_texts
 
+        blocks, unseen, length, notes = [np.empty(0, np.uint8)], {}, 0, []
         if self.vocabulary.of_bytes:
-            return np.fromfile(path, np.uint8), None
-        blocks, places, before, notes = [], [], 0, []
-        for text in read_texts(path, self.reading, notes):
-            where = f"{path}, after character {before:,}" if before else str(path)
-            blocks.append(self.vocabulary.encode(text, self.unknown, where))
-            places.append(self.vocabulary.lookup(text)[1] + before)
-            before += len(text)
+            blocks.append(np.fromfile(path, np.uint8))
+            length = len(blocks[-1])
+        for text in () if self.vocabulary.of_bytes else read_texts(path, self.reading, notes):
+            where = f"{title}, after character {length:,}" if length else title
+            blocks.append(self.vocabulary.encode(text, self.unknown, where, skips=False))
+            unseen |= {length + int(i): text[i] for i in self.vocabulary.lookup(text)[1]}
+            length += len(text)
         for note in notes:
             print(f"note: {note}", file=sys.stderr)
-        if before < 2:
-            raise DataError(f"{path}: has {before} characters; at least 2 are needed to predict one from another")
-        return np.concatenate(blocks), np.concatenate(places)
+        if length < 2:
+            raise DataError(f"{title}: has {length} characters; at least 2 are needed to predict one from another")
+        return _Text(title, np.concatenate(blocks), unseen)
 
-    def score(self, title, ids):
+    def score(self, text):
         from ..evaluate import score, windows
 
         if not self.windows:
-            return score(self.model, self.weights, ids, self.run)
-        if len(ids) <= self.windows:
-            raise UsageError(f"--windows {self.windows}: {title} has only {len(ids):,} characters")
-        return windows(self.model, self.weights, ids, self.run, self.windows)
+            return score(self.model, self.weights, text.ids, self.run)
+        if len(text.ids) <= self.windows:
+            raise UsageError(f"--windows {self.windows}: {text.title} has only {len(text.ids):,} characters")
+        return windows(self.model, self.weights, text.ids, self.run, self.windows)
 
-    def summary(self, title, ids, scored, unseen):
-        import numpy as np
-
-        sizes = np.array([1 if self.vocabulary.of_bytes else len(s.encode()) for s in self.vocabulary.symbols])
-        replaced = 0 if unseen is None else int((unseen > 0).sum())
-        nats = scored.nats.sum() + replaced * ESCAPE
+    def summary(self, text, scored):
         n = len(scored.nats)
+        replaced = [character for place, character in text.unseen.items() if 0 < place <= n]
+        nats = scored.nats.sum() + len(replaced) * ESCAPE
         result = scored.summary() | {"nats": nats / n, "bits": nats / n / math.log(2)}
         result["perplexity"] = math.exp(min(nats / n, 700))
-        per_byte = nats / math.log(2) / sizes[np.asarray(ids[1 : n + 1])].sum()
-        return {"text": title, "characters": n} | result | {"bits_per_byte": per_byte, "unknown": replaced}
+        size = self._bytes(text.ids[1 : n + 1], replaced)
+        result["bits_per_byte"] = nats / math.log(2) / size if size else None
+        return {"text": text.title, "characters": n} | result | {"unknown": len(replaced)}
+
+    def _bytes(self, ids, replaced):
+        """How many bytes of UTF-8 the symbols stand for; None where the vocabulary has folded characters away."""
+        import numpy as np
+
+        counts = np.bincount(ids, minlength=len(self.vocabulary))
+        place = self.vocabulary.replacement
+        counts[place] -= len(replaced)
+        if self.vocabulary.unknown is not None and counts[place]:
+            return None
+        sizes = [1 if self.vocabulary.of_bytes else len(symbol.encode()) for symbol in self.vocabulary.symbols]
+        return int((counts * sizes).sum()) + sum(len(character.encode()) for character in replaced)
 
 
 def _print_table(rows):
@@ -179,7 +199,8 @@ def _print_table(rows):
     for row in rows:
         table.add_row(
             row["text"], f"{row['characters']:,}", f"{row['nats']:.4f}", f"{row['bits']:.4f}",
-            f"{row['bits_per_byte']:.4f}", f"{row['perplexity']:.3f}", f"{row['accuracy']:.2%}",
+            f"{row['bits_per_byte']:.4f}" if row["bits_per_byte"] else "-",
+            f"{row['perplexity']:.3f}", f"{row['accuracy']:.2%}",
         )  # fmt: skip
     console = Console()
     if not console.is_terminal:
@@ -187,23 +208,29 @@ def _print_table(rows):
     console.print(table)
 
 
-def _print_each(per, title, ids, scored, vocabulary, unseen):
+def _print_each(per, text, scored, vocabulary):
     """JSON lines: what each character, or each line with its line break, cost. The first character has no cost."""
-    extra = {} if unseen is None else {int(i): ESCAPE for i in unseen}
     decode = vocabulary.decoder()
-    line, text, nats, n = 1, "", 0.0, 0
-    for i, symbol in enumerate(ids):
-        shown = decode([symbol], i + 1 == len(ids))
-        cost = float(scored.nats[i - 1]) + extra.get(i, 0.0) if i else None
+    line, content, nats, n = 1, "", 0.0, 0
+    for i, symbol in enumerate(text.ids):
+        final = i + 1 == len(text.ids)
+        shown = text.unseen.get(i) or decode([symbol], final)
+        cost = float(scored.nats[i - 1]) + ESCAPE * (i in text.unseen) if i else None
         if per == "char":
-            print(json.dumps({"text": title, "index": i, "symbol": shown, "nats": cost}, ensure_ascii=False))
+            print(json.dumps({"text": text.title, "index": i, "symbol": shown, "nats": cost}, ensure_ascii=False))
             continue
-        text, nats, n = text + shown, nats + (cost or 0.0), n + (i > 0)
-        if shown.endswith("\n") or i + 1 == len(ids):
+        content, nats, n = content + shown, nats + (cost or 0.0), n + (i > 0)
+        if shown.endswith("\n") or final:
             bits = nats / n / math.log(2) if n else None
-            row = {"text": title, "line": line, "content": text.removesuffix("\n"), "characters": n, "nats": nats}
+            row = {
+                "text": text.title,
+                "line": line,
+                "content": content.removesuffix("\n"),
+                "characters": n,
+                "nats": nats,
+            }
             print(json.dumps(row | {"bits_per_character": bits}, ensure_ascii=False))
-            line, text, nats, n = line + 1, "", 0.0, 0
+            line, content, nats, n = line + 1, "", 0.0, 0
 
 
 @app.command(rich_help_panel="Models")
@@ -226,7 +253,8 @@ def inspect(
         {
             "layer": layer, "cell": model.cell, "input": f"(T, B, {m})", "output": f"(T, B, {model.hidden})",
             "state": dict.fromkeys(cell.states, f"(B, {model.hidden})"),
-            "parameters": counts[f"layer {layer}"], "formula": formula(cell), "m": m, "n": model.hidden,
+            "parameters": counts[f"layer {layer}"], "formula": formula(cell, m != model.hidden),
+            "m": m, "n": model.hidden,
         }
         for layer, (cell, m) in enumerate(zip(model.stack, model.widths(), strict=True))
     ]  # fmt: skip

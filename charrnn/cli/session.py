@@ -273,8 +273,8 @@ def _plan(session, corpus, trainer, folder, marks):
         ("machine", f"{trainer.device}, {torch.get_num_threads()} threads, {config.precision}, "
                     f"{engine[trainer.engine]}"),
         ("expected", f"{expected}{' (by time: not repeatable)' * bool(trainer.seconds)}, "
-                     f"{short(stream.lanes * stream.length / per_step)} characters/s, "
-                     f"memory about {short(memory)}B beside torch's own"),
+                     f"{short(stream.lanes * stream.length / per_step)} characters/s"),
+        ("memory", f"about {short(memory)}B beside torch's own"),
         ("yardsticks", told(marks)),
     ]  # fmt: skip
     return rows

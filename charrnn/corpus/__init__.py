@@ -124,11 +124,13 @@ def read_texts(path: Path, reading: Reading, notes: list[str], content=None):
     for block in _blocks(path):
         if content:
             content.update(block)
-        pending = len(decoder.getstate()[0])  # bytes of the block before that are no whole character yet
+        before = decoder.getstate()
+        pending = len(before[0])  # bytes of the block before that are no whole character yet
         _replaced.clear()
         try:
             text = decoder.decode(block, final=not block)
         except UnicodeDecodeError as error:
+            decoder.setstate(before)
             line = lines + decoder.decode(block[: max(0, error.start - pending)]).count("\n")
             raise _undecodable(path, reading, error, offset - pending, line) from None
         except UnicodeError as error:  # UTF-16 that does not say its order of bytes

@@ -152,6 +152,8 @@ def _download(known, progress):
                 progress(done, total)
                 yield block
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
         reason = str(getattr(error, "reason", error)).strip() or type(error).__name__
         raise CharrnnError(
             f"{known.name}: could not be downloaded from {known.url} ({reason}); "

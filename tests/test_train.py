@@ -1,0 +1,1000 @@
+"""Training: schedule, dropout, clipping, the carried state, evaluation, divergence, lengths of a run, its metrics."""
+
+import contextlib
+import itertools
+import json
+import math
+import os
+import signal
+from dataclasses import asdict
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, sentences
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from charrnn import cells, checkpoint, evaluate, train
+from charrnn.config import Config
+from charrnn.corpus import Reading, open_corpus
+from charrnn.engine import choose, reference
+from charrnn.errors import Diverged, Interrupted
+from charrnn.evaluate import Score, score, windows
+from charrnn.model import Model
+from charrnn.optim import FLOOR, Optimizer, schedule
+from charrnn.run import Run
+from charrnn.stream import Stream, draws
+
+NATIVE = ("lstm", "gru", "rnn")
+SMALL = dict(hidden=8, layers=2, embed=6, seq_len=8, batch_size=3, steps=20, dropout=0.0, sample_length=0)
+every_cell = pytest.mark.parametrize("name", cells.classes())
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """One thread, for the arrays hold a few numbers; no waiting for the disk, for no power is cut."""
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class Training:
+    """A small run in a folder of its own: its trainer, what it told, and how it ended."""
+
+    def __init__(self, home, text=None, stop=lambda: None, folder=None, **given):
+        self.told, config = [], Config(**SMALL | given)
+        home.mkdir()
+        (home / "text.txt").write_bytes((text or sentences(30)).encode())
+        corpus = open_corpus([home / "text.txt"], [], home / "cache", Reading(), config.min_count, config.val_fraction)
+        stream, _ = Stream.fit(corpus.part("train"), config.batch_size, config.seq_len, config.seed)
+        sizes = config.embed, config.hidden, config.layers, config.skips
+        self.model = Model(config.cell, len(corpus.vocabulary), *sizes, config.cell_settings())
+        self.trainer = train.Trainer(config, self.model, corpus, stream, "cpu", self.say, stop, lambda *_: "")
+        unigram = (corpus.unigram + 1) / (corpus.unigram + 1).sum()
+        self.trainer.begin(self.model.initial_weights(draws(config.seed, "weights"), unigram))
+        self.unigram_nats = float(-np.log(unigram[corpus.part("val")]).mean())
+        self.folder = folder or home / "run"
+        if folder:
+            self.trainer.resume(*checkpoint.load(folder / "last.pt"))
+
+    def say(self, event, **what):
+        self.told.append((event, what))
+
+    def __call__(self):
+        """Trains to the end."""
+        with self.opened() as run:
+            self.result = self.trainer.train(run, {"paths": "here"})
+        return self
+
+    def opened(self):
+        """The folder, to be used in a with statement."""
+        return contextlib.closing(Run(self.folder) if self.folder.exists() else Run.create(self.folder, "", ""))
+
+    def evaluated(self, times=1):
+        """Evaluates so many times, as it is."""
+        with self.opened() as run:
+            self.trainer.folder, self.trainer.record, self.trainer._started = run, {}, 0.0
+            for _ in range(times):
+                self.trainer._evaluate()
+
+    @property
+    def rows(self):
+        return [json.loads(line) for line in (self.folder / "metrics.jsonl").read_text().splitlines()]
+
+    def of(self, event):
+        return [row for row in self.rows if row["event"] == event]
+
+    def arrays(self):
+        """Everything but the counters, as it stands."""
+        return {name: tensor.clone().numpy() for name, tensor in self.trainer.export().items()}
+
+    def updates(self, number):
+        """So many steps of training, nothing else; the loss of each."""
+        self.trainer._started = self.trainer._saved = 0.0
+        self.trainer._rate_clock = 0.0, 0
+        self.trainer.folder = SimpleNamespace(log=lambda *_: None)
+        for _ in range(number):
+            self.trainer._update()
+        return [what["nats"] for event, what in self.told if event == "train"][-number:]
+
+
+@pytest.fixture
+def training(tmp_path):
+    """training(hidden=8, ..) is a Training with these settings."""
+    numbers = itertools.count()
+    return lambda **given: Training(tmp_path / str(next(numbers)), **given)
+
+
+def same(a: dict, b: dict) -> bool:
+    """Whether arrays by name are the same to the bit."""
+    return a.keys() == b.keys() and all(a[k].tobytes() == b[k].tobytes() for k in a)
+
+
+def weights_of(folder, name="last.pt"):
+    return checkpoint.weights(checkpoint.load(folder / name)[0])
+
+
+# ---- the schedule
+
+
+def test_schedule_at_places_worked_out_by_hand():
+    assert schedule(0.0, 0.02) == pytest.approx(1e-3)  # a first step that does nothing would be a step lost
+    assert schedule(0.01, 0.02) == pytest.approx((0.5 + 1e-3) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * 0.01))))
+    assert schedule(0.0, 0.0) == 1.0
+    assert schedule(0.5, 0.02) == pytest.approx(0.505)
+    assert schedule(1 / 3, 0.1) == pytest.approx(0.01 + 0.99 * 0.75)
+    assert schedule(1.0, 0.02) == pytest.approx(FLOOR)
+    assert FLOOR == 0.01  # as the help of --lr says
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.floats(0, 0.4), st.floats(0, 1), st.floats(0, 1))
+def test_schedule_rises_to_the_end_of_the_warm_up_then_falls(warmup, a, b):
+    a, b = sorted((a, b))
+    assert FLOOR * 1e-3 <= schedule(a, warmup) <= 1
+    if a >= warmup:
+        assert schedule(a, warmup) >= schedule(b, warmup)
+        assert schedule(a, warmup) == schedule(a, 0.0)
+    elif b <= warmup * 0.8:
+        assert schedule(a, warmup) <= schedule(b, warmup)
+
+
+def test_the_rate_of_a_step_is_a_function_of_progress(training):
+    done = training(steps=20, lr=0.01, warmup=0.2)()
+    assert [row["lr"] for row in done.of("train")] == [0.01 * schedule(k / 20, 0.2) for k in range(20)]
+    longer = training(steps=40, lr=0.01, warmup=0.2)()
+    assert [row["lr"] for row in longer.of("train")][::2] == [row["lr"] for row in done.of("train")]
+
+
+# ---- dropout
+
+
+def masks(trainer, step):
+    """What dropout does to ones (T, B, n) at a step, layer by layer: (L, T, B, n)."""
+    trainer.counters.step = step
+    drop, shape = trainer._dropout(), (5, trainer.stream.lanes, trainer.model.hidden)
+    return torch.stack([drop(layer, torch.ones(shape)) for layer in range(trainer.model.layers)])
+
+
+def test_dropout_is_locked(training):
+    one = training(dropout=0.3, hidden=100, batch_size=8, text=sentences(90)).trainer
+    drawn = masks(one, 3)
+    assert (drawn == drawn[:, :1]).all()  # the same for all T of a step
+    assert set(drawn.unique().tolist()) == {0.0, torch.tensor(1 / 0.7).item()}
+    assert drawn.mean() == pytest.approx(1, abs=0.1)  # 1600 draws: six standard deviations
+    distinct = {tuple(lane.tolist()) for step in (3, 4) for layer in masks(one, step) for lane in layer[0]}
+    assert len(distinct) == 2 * 2 * 8  # of each step, layer and lane its own
+    assert torch.equal(masks(one, 3), drawn)  # and drawn from the seed and the step alone
+    assert not torch.equal(masks(training(dropout=0.3, hidden=100, batch_size=8, seed=2).trainer, 3), drawn)
+
+
+def test_dropout_drops_the_output_and_not_the_state(training, monkeypatch):
+    """Where every unit is dropped what goes up is zero, and what is carried on is as if nothing were dropped."""
+    dropped, kept = training(dropout=0.5).trainer, training(dropout=0.0, layers=1).trainer
+    monkeypatch.setattr(dropped, "_dropout", lambda: lambda layer, a: a * 0)
+    x, y, _ = dropped.stream.batch(0)
+    x, y = torch.from_numpy(x.astype(np.int64)), torch.from_numpy(y.astype(np.int64))
+    loss, state = dropped._loss(x, y)
+    bias = torch.nn.functional.cross_entropy(dropped.weights["head.b"].expand(x.numel(), -1), y.flatten())
+    assert loss.item() == pytest.approx(bias.item(), abs=1e-6)
+    with torch.no_grad():
+        for name in kept.weights.keys() - {"head.W", "head.b"}:
+            kept.weights[name].copy_(dropped.weights[name])
+    for name, array in kept._loss(x, y)[1][0].items():
+        assert torch.equal(array, state[0][name])
+
+
+def test_no_dropout_where_none_is_asked_for_and_none_in_evaluation(training):
+    plain, dropping = training(dropout=0.0), training(dropout=0.9)
+    ones = torch.ones(3)
+    assert plain.trainer._dropout()(0, ones) is ones
+    for one in (plain, dropping):
+        one.evaluated()
+    numbers = [{**row, "elapsed": 0} for one in (plain, dropping) for row in one.rows]
+    assert len(numbers) == 2
+    assert numbers[0] == numbers[1]
+
+
+def test_dropout_changes_the_training(training):
+    losses = [training(dropout=p).updates(3) for p in (0.0, 0.5, 0.5)]
+    assert losses[1] == losses[2] != losses[0]
+
+
+# ---- clipping, decay, the optimizer
+
+
+def pair():
+    """A matrix and a vector with gradients of norm 5."""
+    weights = {"W": torch.ones(2, 2, requires_grad=True), "b": torch.ones(2, requires_grad=True)}
+    weights["W"].grad, weights["b"].grad = torch.tensor([[3.0, 0.0], [0.0, 0.0]]), torch.tensor([0.0, 4.0])
+    return weights
+
+
+def test_clipping_scales_the_gradient_of_all_weights_together():
+    for clip, scale in ((1.0, 0.2), (2.5, 0.5), (5.1, 1.0), (0.0, 1.0)):
+        weights = pair()
+        assert Optimizer(weights, 0.0).clip(clip) == pytest.approx(5.0)
+        assert weights["W"].grad[0, 0].item() == pytest.approx(3 * scale, rel=1e-5)  # torch adds 1e-6 to the norm
+        assert weights["b"].grad[1].item() == pytest.approx(4 * scale, rel=1e-5)
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.05, 1000.0])
+def test_clipping_in_training(training, monkeypatch, clip):
+    norms, step = [], Optimizer.step
+
+    def watched(self, lr):
+        norms.append(math.sqrt(sum(float((w.grad.double() ** 2).sum()) for w in self.weights.values())))
+        step(self, lr)
+
+    monkeypatch.setattr(Optimizer, "step", watched)
+    done = training(clip=clip)()
+    told = [row["grad_norm"] for row in done.of("train")]  # as it was before clipping
+    assert len(norms) == len(told) == 20
+    assert min(told) > 0.05
+    if clip == 0.05:
+        assert max(norms) <= 0.05 * (1 + 1e-5)
+    else:
+        assert norms == pytest.approx(told, rel=1e-5)
+
+
+def test_decay_is_on_matrices_only():
+    weights = {
+        "matrix": torch.full((2, 3), 2.0, requires_grad=True),
+        "blocks": torch.full((2, 2, 2), 2.0, requires_grad=True),
+        "vector": torch.full((3,), 2.0, requires_grad=True),
+    }
+    optimizer = Optimizer(weights, 0.1)
+    for weight in weights.values():
+        weight.grad = torch.zeros_like(weight)
+    optimizer.step(0.5)
+    assert torch.allclose(weights["matrix"], torch.tensor(2 * (1 - 0.5 * 0.1)))
+    assert torch.allclose(weights["blocks"], torch.tensor(2 * (1 - 0.5 * 0.1)))
+    assert (weights["vector"] == 2).all()
+
+
+def test_decay_in_a_model(training):
+    """After one step the decay is all that is between two runs, and only the matrices differ."""
+    without, with_decay = training(weight_decay=0.0, warmup=0.0), training(weight_decay=0.5, warmup=0.0)
+    for one in (without, with_decay):
+        one.updates(1)
+    a, b = without.arrays(), with_decay.arrays()
+    differ = {name for name in a if name.startswith("weights.") and not np.array_equal(a[name], b[name])}
+    assert differ == {f"weights.{name}" for name, shape in without.model.shapes().items() if len(shape) > 1}
+
+
+def test_one_update_is_that_of_adamw_by_the_paper():
+    """Loshchilov & Hutter 2019, algorithm 2, with betas .9 and .99."""
+    weights, gradients = {"W": torch.tensor([[1.0, -2.0]], requires_grad=True)}, [[[0.3, -0.1]], [[0.2, 0.4]]]
+    optimizer, w, m, v = Optimizer(weights, 0.1), np.array([[1.0, -2.0]]), 0.0, 0.0
+    for t, gradient in enumerate(np.array(gradients), 1):
+        weights["W"].grad = torch.tensor(gradient, dtype=torch.float32)
+        optimizer.step(0.05)
+        m, v = 0.9 * m + 0.1 * gradient, 0.99 * v + 0.01 * gradient**2
+        w = w - 0.05 * (m / (1 - 0.9**t) / (np.sqrt(v / (1 - 0.99**t)) + 1e-8) + 0.1 * w)
+    assert weights["W"].detach().numpy() == pytest.approx(w, abs=1e-6)
+
+
+def test_an_optimizer_restored_goes_on_identically():
+    def gradients(weights, k):
+        for name, weight in weights.items():
+            weight.grad = torch.from_numpy(draws(1, name, k).normal(size=weight.shape).astype(np.float32))
+
+    def advanced(optimizer, steps):
+        for k in steps:
+            gradients(optimizer.weights, k)
+            optimizer.step(0.01 * (k + 1))
+
+    straight = Optimizer({k: w.detach().clone().requires_grad_() for k, w in pair().items()}, 0.02)
+    assert straight.export() == {}
+    advanced(straight, range(5))
+    kept = {name: np.array(value.numpy()) for name, value in straight.export().items()}
+    assert {name.split(".")[0] for name in kept} == {"step", "exp_avg", "exp_avg_sq"}
+    other = Optimizer({k: w.detach().clone().requires_grad_() for k, w in straight.weights.items()}, 0.02)
+    other.restore({name: torch.from_numpy(value) for name, value in kept.items()})
+    advanced(straight, range(5, 9))
+    advanced(other, range(5, 9))
+    for name, weight in straight.weights.items():
+        assert torch.equal(weight, other.weights[name])
+    assert all(np.array_equal(kept[f"exp_avg.{n}"], kept[f"exp_avg.{n}"]) for n in straight.weights)
+    assert straight.export().keys() == kept.keys()
+    assert not np.array_equal(kept["exp_avg.W"], straight.export()["exp_avg.W"].numpy())  # a copy, not a view
+    straight.restore({})
+    assert straight.export() == {}
+
+
+# ---- the state that is carried
+
+
+def test_the_state_is_carried_and_starts_anew_with_an_epoch(training, monkeypatch):
+    one, seen = training(layers=1, dropout=0.2), []
+    forward = Model.forward
+
+    def watched(self, p, ids, state, run, drop=None):
+        logits, after = forward(self, p, ids, state, run, drop)
+        seen.append((state, after))
+        return logits, after
+
+    monkeypatch.setattr(Model, "forward", watched)
+    per_epoch = one.trainer.stream.steps_per_epoch
+    one.updates(2 * per_epoch + 2)
+    assert per_epoch > 5
+    for step, (state, _) in enumerate(seen):
+        assert not any(array.requires_grad for layer in state for array in layer.values())  # truncated there
+        if step % per_epoch == 0:
+            assert not any(array.any() for layer in state for array in layer.values())
+        else:
+            assert all(torch.equal(state[0][name], seen[step - 1][1][0][name]) for name in ("h", "c"))
+            assert state[0]["h"].any()
+
+
+def test_evaluating_touches_nothing(training):
+    one = training(dropout=0.3, eval_every=1)
+    one.updates(7)
+    trainer = one.trainer
+    held, drawn, numpys = one.arrays(), torch.get_rng_state(), np.random.get_state()[1].copy()
+    before = asdict(trainer.counters)
+    one.evaluated(2)
+    assert same(one.arrays(), held)
+    assert torch.equal(torch.get_rng_state(), drawn)
+    assert np.array_equal(np.random.get_state()[1], numpys)
+    changed = {name for name, value in asdict(trainer.counters).items() if value != before[name]}
+    assert changed <= {"evaluated", "milestone", "best_nats", "best_step", "stale"}
+    assert all(weight.grad is None for weight in trainer.weights.values())
+
+
+def test_evaluating_more_often_changes_nothing(training):
+    runs = [training(dropout=0.3, eval_every=n, sample_length=n)() for n in (1, 7)]
+    assert same(*(weights_of(one.folder) for one in runs))
+    assert len(runs[0].of("eval")) == 21 > len(runs[1].of("eval")) == 4
+    losses = [[(row["step"], row["nats"], row["grad_norm"]) for row in one.of("train")] for one in runs]
+    assert losses[0] == losses[1]
+
+
+def test_timing_a_step_before_the_run_changes_nothing(training):
+    one = training(dropout=0.3)
+    one.updates(3)
+    held, counters = one.arrays(), asdict(one.trainer.counters)
+    assert train.step_seconds(one.trainer) > 0
+    assert same(one.arrays(), held)
+    assert asdict(one.trainer.counters) == counters
+    assert all(weight.grad is None for weight in one.trainer.weights.values())
+
+
+# ---- scores
+
+
+def model_of(name="lstm", layers=2, symbols=7, scale=1.0):
+    model = Model(name, symbols, 5, 8, layers)
+    weights = model.initial_weights(draws(4, name), np.full(symbols, 1 / symbols))
+    return model, {key: (scale * array).astype(np.float64) for key, array in weights.items()}
+
+
+def law(model, weights, ids):
+    """What each symbol costs, in float64 numpy: the equations, one step after the other, -log softmax."""
+    p, state = model.bind(weights), model.initial_state(lambda: np.zeros((1, model.hidden)))
+    nats, right = [], []
+    for now, then in itertools.pairwise(ids.tolist()):
+        logits, state = model.forward(p, np.array([now]), state, reference.step)
+        nats.append(np.log(np.exp(logits[0] - logits.max()).sum()) + logits.max() - logits[0, then])
+        right.append(logits[0].argmax() == then)
+    return np.array(nats), np.array(right)
+
+
+def tensors(weights, kind=torch.float64):
+    return {name: torch.from_numpy(array).to(kind) for name, array in weights.items()}
+
+
+def text(length, symbols=7):
+    return draws(9, "text").integers(symbols, size=length).astype(np.uint8)
+
+
+def run_of(model, engine="reference"):
+    return choose(engine, model.stack[-1], torch.zeros(1))[1]
+
+
+@every_cell
+def test_score_is_the_law(name):
+    model, weights = model_of(name)
+    ids = text(60)
+    nats, right = law(model, weights, ids)
+    for engine in ("reference", "native") if name in NATIVE else ("reference",):
+        scored = score(model, tensors(weights), ids, run_of(model, engine))
+        assert np.abs(scored.nats - nats).max() < 1e-6  # logits are rounded to float32 before the softmax
+        assert np.array_equal(scored.right, right)
+    assert nats.std() > 0.01
+
+
+@pytest.mark.parametrize("name", NATIVE)
+def test_score_is_the_law_in_float64(name):
+    model, weights = model_of(name)
+    assert (
+        np.abs(score(model, tensors(weights), text(60), run_of(model)).nats - law(model, weights, text(60))[0]).max()
+        < 1e-10
+    )
+
+
+def test_score_in_pieces_is_the_score_whole(monkeypatch):
+    model, weights = model_of()
+    ids, calls = text(101), []
+    whole = score(model, tensors(weights), ids, run_of(model))
+    monkeypatch.setattr(evaluate, "CHUNK", 7 * model.symbols)
+    pieces = score(model, tensors(weights), ids, run_of(model), between=lambda: calls.append(1))
+    assert len(calls) == math.ceil(100 / 7)
+    assert np.abs(pieces.nats - whole.nats).max() < 1e-6
+    assert len(whole.nats) == len(whole.right) == 100
+
+
+def test_a_score_can_be_given_up():
+    model, weights = model_of()
+
+    def stop():
+        raise Interrupted("enough", 2)
+
+    for scored in (score, lambda *rest, between: windows(*rest, 10, between)):
+        with pytest.raises(Interrupted, match="enough"):
+            scored(model, tensors(weights), text(50), run_of(model), between=stop)
+
+
+def test_score_of_lanes_is_close_to_that_of_one():
+    """A lane reads 512 symbols ahead; forget gates near sigmoid(1) leave of what came before less than 1e-60. What is
+    left is the rounding of float32 in products of another size."""
+    model, weights = model_of(scale=2.0)
+    ids, held = text(9001), tensors(weights, torch.float32)
+    one, four = (score(model, held, ids, run_of(model, "native"), lanes) for lanes in (1, 4))
+    assert one.nats.shape == four.nats.shape == (9000,)
+    assert np.abs(one.nats - four.nats).max() < 1e-5
+    assert (one.right == four.right).mean() > 0.999
+    fresh = score(model, held, ids[2250:2300], run_of(model, "native"))  # the second lane, had it read nothing ahead
+    assert np.abs(fresh.nats[0] - one.nats[2250]) > 1e-3
+
+
+@pytest.mark.parametrize("length", [2, 3, 64, 600, 4097, 4098, 8200])
+def test_any_length_has_a_score_of_each_symbol_but_the_first(length):
+    model, weights = model_of("rnn", layers=1)
+    scored = score(model, tensors(weights, torch.float32), text(length), run_of(model, "native"), 16)
+    assert scored.nats.shape == scored.right.shape == (length - 1,)
+    assert np.isfinite(scored.nats).all()
+    assert (scored.nats > 0).all()
+
+
+@pytest.mark.parametrize("name", ["lstm", "slstm", "grid"])
+def test_windows_are_scored_each_apart(name, monkeypatch):
+    model, weights = model_of(name)
+    ids, held = text(95), tensors(weights)
+    apart = [score(model, held, ids[k : k + 11], run_of(model)).nats for k in range(0, 90, 10)]
+    for chunk in (evaluate.CHUNK, 20 * model.symbols):  # side by side, or two at a time
+        monkeypatch.setattr(evaluate, "CHUNK", chunk)
+        scored = windows(model, held, ids, run_of(model), 10)
+        assert scored.nats.shape == (90,)
+        assert np.abs(scored.nats - np.concatenate(apart)).max() < 1e-6  # the softmax is taken in float32
+    assert np.abs(scored.nats - law(model, weights, ids)[0][:90]).max() > 1e-3
+
+
+def test_a_summary_says_the_same_three_times():
+    told = Score(np.array([1.0, 2.0, 3.0]), np.array([True, False, False])).summary()
+    assert told == {
+        "nats": 2.0, "bits": pytest.approx(2 / math.log(2)), "perplexity": pytest.approx(math.exp(2)),
+        "accuracy": pytest.approx(1 / 3),
+    }  # fmt: skip
+    assert json.dumps(Score(np.array([1e6]), np.array([False])).summary())
+    assert math.isfinite(Score(np.array([1e6]), np.array([False])).summary()["perplexity"])
+
+
+# ---- learning
+
+
+def test_it_learns_a_small_text_by_heart(training):
+    done = training(text="so much depends upon a red wheel barrow.\n" * 40, steps=150, hidden=32, lr=0.02)()
+    assert done.unigram_nats > 2.3
+    assert done.result["nats"] < 0.1
+    assert done.result["accuracy"] > 0.99
+    losses = [row["nats"] for row in done.of("train")]
+    assert losses[0] > 2.3 > 0.2 > losses[-1]
+
+
+def test_the_first_loss_is_about_that_of_the_unigram(training):
+    """The bias of the softmax starts at the log frequencies."""
+    one = training(text=sentences(200))
+    assert one.updates(1)[0] == pytest.approx(one.unigram_nats, abs=0.3)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "sru"])
+def test_a_seed_fixes_everything(training, cell):
+    given = dict(cell=cell, dropout=0.2, steps=6)
+    first, again, other = (training(seed=seed, **given)() for seed in (1, 1, 2))
+    assert same(weights_of(first.folder), weights_of(again.folder))
+    assert same(weights_of(first.folder, "best.pt"), weights_of(again.folder, "best.pt"))
+    clocks = ("elapsed", "chars_per_second")
+    strip = lambda rows: [{k: v for k, v in row.items() if k not in clocks} for row in rows]  # noqa: E731
+    assert strip(first.rows) == strip(again.rows)
+    a, b = weights_of(first.folder), weights_of(other.folder)
+    assert all(not np.array_equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("cell", NATIVE)
+def test_engines_give_the_same_losses(training, cell):
+    """Both compute in float32, in another order; 30 steps of training amplify 1e-7 to less than 1e-4."""
+    native, loop = (training(cell=cell, engine=engine, steps=30, dropout=0.1) for engine in ("native", "reference"))
+    a, b = native.updates(30), loop.updates(30)
+    assert (native.trainer.engine, loop.trainer.engine) == ("native", "reference")
+    assert a == pytest.approx(b, abs=1e-4)
+    assert max(a) - min(a) > 0.1
+
+
+@every_cell
+def test_every_cell_trains(training, name):
+    one = training(cell=name, steps=3, dropout=0.1)
+    held = one.arrays()
+    losses = one.updates(3)
+    assert len(losses) == 3
+    assert np.isfinite(losses).all()
+    after = one.arrays()
+    still = {n for n in held if n.startswith("weights.") and np.array_equal(held[n], after[n])}
+    assert not [n for n in still if not n.startswith("weights.layers.0.")]  # a gate may need a layer below
+    assert len(still) <= 1
+    assert one.trainer.engine == ("native" if name in NATIVE else "reference")
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru-cho"])
+def test_bfloat16_runs_and_resumes_exactly(training, cell):
+    given = dict(cell=cell, precision="bfloat16", dropout=0.2, steps=12)
+    whole = training(**given)()
+    losses = [row["nats"] for row in whole.of("train")]
+    exact = [row["nats"] for row in training(**given | {"precision": "float32"})().of("train")]
+    assert losses != exact
+    assert losses == pytest.approx(exact, abs=0.05)  # bfloat16 has eight bits
+    assert {array.dtype for array in whole.arrays().values()} == {np.dtype(np.float32)}
+    parts = stopped(training, 5, **given)
+    assert same(weights_of(parts.folder), weights_of(whole.folder))
+    assert [row["nats"] for row in parts.of("train")] == losses
+
+
+def stopped(training, *steps, again=lambda: {}, **given):
+    """A run that was stopped before these steps and resumed each time."""
+    folder = None
+    for step in steps:
+        one = training(folder=folder, **given | again())
+        one.trainer.stop = lambda one=one, step=step: signal.SIGINT if one.trainer.counters.step == step else None
+        with pytest.raises(Interrupted, match=f"stopped at step {step}, all saved"):
+            one()
+        folder = one.folder
+    return training(folder=folder, **given | again())()
+
+
+# ---- divergence
+
+
+def spoil(one, bad, by=math.nan):
+    """Makes the loss `by` times as great where bad(counters)."""
+    good = one.trainer._loss
+
+    def loss(x, y):
+        value, state = good(x, y)
+        return (value * by if bad(one.trainer.counters) else value), state
+
+    one.trainer._loss = loss
+    return one
+
+
+@pytest.mark.parametrize(
+    "length",
+    [
+        0,
+        9,
+    ],
+)
+def test_an_evaluation_that_is_no_number_is_told(charrnn, corpus, length):
+    """The first update throws the weights beyond all numbers, and the evaluation after it says so."""
+    rate = ("--lr", 1e38, "--warmup", 0, "--clip", 0, "--weight-decay", 0)
+    options = (*rate, "--steps", 20, "--eval-every", 1, "--sample-length", length, *TINY)
+    answer = charrnn("train", corpus, "--out", "run", *options)
+    assert answer.status == 3
+    assert "nan" in answer.err
+    assert answer.err.splitlines()[-1].startswith("error: diverged at step")
+
+
+@pytest.mark.parametrize("by", [math.nan, math.inf, 100.0])
+def test_a_bad_loss_is_skipped_counted_and_told(training, by):
+    one = spoil(training(), lambda c: c.step in (6, 7, 12), by)
+    held = {}
+
+    def watch(event, **what):
+        held[what["step"], event] = one.arrays()
+        Training.say(one, event, **what)
+
+    one.trainer.say = watch
+    one()
+    skips = one.of("skip")
+    assert [(row["step"], row["skipped"]) for row in skips] == [(7, 1), (8, 2), (13, 3)]
+    assert all(row["loss"] == str(by) or row["loss"] > 100 for row in skips)
+    assert [what["step"] for event, what in one.told if event == "skip"] == [7, 8, 13]
+    for name, array in held[7, "skip"].items():
+        if name.startswith("state."):
+            assert not array.any()  # the state that led there is forgotten
+        else:
+            assert np.array_equal(array, held[6, "step"][name])  # weights and moments are as they were
+    assert one.trainer.counters.step == 20
+    assert one.trainer.counters.rollbacks == 0
+    assert len(one.of("train")) == 17
+    assert all(np.isfinite(array).all() for array in weights_of(one.folder).values())
+
+
+def test_a_bad_gradient_is_skipped(training):
+    one = training()
+    one.trainer.weights["head.b"].register_hook(lambda g: g * math.nan if one.trainer.counters.step == 4 else g)
+    one()
+    (row,) = one.of("skip")
+    assert (row["step"], row["grad_norm"], row["skipped"]) == (5, "nan", 1)
+    assert math.isfinite(row["loss"])
+    assert all(np.isfinite(array).all() for array in weights_of(one.folder).values())
+
+
+def test_five_in_a_row_roll_back_to_the_last_good_state_at_half_the_rate(training):
+    one = spoil(training(dropout=0.2, eval_every=6), lambda c: c.step >= 13 and c.rate_scale == 1)
+    good = {}
+
+    def watch(event, **what):
+        if event in ("eval", "rollback"):
+            good[event, what["step"]] = one.arrays()
+        Training.say(one, event, **what)
+
+    one.trainer.say = watch
+    one()
+    (row,) = one.of("rollback")
+    assert (row["step"], row["at"], row["rate_scale"]) == (12, 18, 0.5)
+    assert same(good["rollback", 12], good["eval", 12])
+    assert [row["skipped"] for row in one.of("skip")] == [1, 2, 3, 4, 5]
+    rows = one.rows[one.rows.index(row) + 1 :]
+    rates = [r["lr"] for r in rows if r["event"] == "train"]
+    assert rates == [0.5 * one.trainer.config.lr * schedule(k / 20, 0.02) for k in range(12, 20)]
+    assert one.trainer.counters.rollbacks == 1
+    assert one.trainer.counters.skipped == 5
+    assert rows[-1]["event"] == "final"
+
+
+def test_four_in_a_row_do_not_roll_back(training):
+    one = spoil(training(), lambda c: c.step in (3, 4, 5, 6, 8, 9, 10, 11))()
+    assert len(one.of("skip")) == 8
+    assert one.of("rollback") == []
+
+
+def test_a_run_that_cannot_be_saved_by_lower_rates_ends_diverged(training, monkeypatch):
+    one = spoil(training(lr=0.008, eval_every=8, steps=40), lambda c: c.step >= 10)
+    scripted(monkeypatch, [3.0, 2.0])
+    with pytest.raises(Diverged, match=r"at step 15 after 3 attempts.*of step 8, is kept; try --lr 0\.00025") as end:
+        one()
+    assert end.value.status == 3
+    assert [row["rate_scale"] for row in one.of("rollback")] == [0.5, 0.25, 0.125]
+    assert [row["skipped"] for row in one.of("skip")] == list(range(1, 21))
+    tensors, record = checkpoint.load(one.folder / "best.pt")
+    assert record["training"]["step"] == 8
+    assert all(np.isfinite(array).all() for array in tensors.values())
+    assert record["result"]["nats"] == min(row["nats"] for row in one.of("eval"))
+
+
+def test_diverged_has_its_exit_status_and_can_be_resumed(charrnn, corpus, monkeypatch):
+    loss = train.Trainer._loss
+
+    def spoiled(self, x, y):
+        value, state = loss(self, x, y)
+        return (value * math.nan if self.counters.step >= 6 and self.config.lr > 0.001 else value), state
+
+    monkeypatch.setattr(train.Trainer, "_loss", spoiled)
+    answer = charrnn("train", corpus, "--steps", 20, "--eval-every", 6, "--out", "run", "--lr", 0.004, "-q", *TINY)
+    assert (answer.status, answer.out) == (3, "")
+    said = answer.err.splitlines()
+    assert said[-1].startswith(
+        "error: diverged at step 11 after 3 attempts at a lower rate; the best checkpoint, of step"
+    )
+    assert sum("update skipped" in line for line in said) == 20
+    assert sum("went back from step 11 to 6, rate times 0." in line for line in said) == 3
+    assert charrnn("sample", "run", "-n", 5).status == 0
+    again = charrnn("train", "--resume", "run", "--lr", 0.001, "-q")
+    assert (again.status, again.out) == (0, "run/best.pt\n")
+
+
+def test_a_rate_far_too_high_does_not_end_well_or_in_silence(charrnn, corpus):
+    answer = charrnn("train", corpus, "--steps", 40, "--out", "run", "--lr", 1e8, "--warmup", 0, "-q", *TINY)
+    assert answer.status == 3
+    weights = weights_of(corpus.parent / "run", "best.pt")
+    assert all(np.isfinite(array).all() for array in weights.values())
+
+
+def test_lost_weights_are_never_the_last_good_state(training):
+    """One update ruins the weights; an evaluation comes before five losses in a row have shown it."""
+    one = training(eval_every=3)
+    step = one.trainer.optimizer.step
+
+    def ruinous(lr):
+        step(lr)
+        if one.trainer.counters.step == 8 and one.trainer.counters.rate_scale == 1:
+            with torch.no_grad():
+                one.trainer.weights["head.W"].mul_(1e6)
+
+    one.trainer.optimizer.step = ruinous
+    one()
+    (row,) = one.of("rollback")
+    assert row["step"] == 6
+    assert one.of("eval")[-1]["nats"] < 4
+
+
+def test_metrics_are_json_whatever_happens(training):
+    one = training(eval_every=1)
+    with torch.no_grad():
+        one.trainer.weights["head.b"][0] = math.nan
+    one()
+
+    def refuse(word):
+        pytest.fail(f"{word} is no JSON")
+
+    lines = (one.folder / "metrics.jsonl").read_text().splitlines()
+    made = [json.loads(line, parse_constant=refuse) for line in lines]
+    assert [row["nats"] for row in made if row["event"] == "eval"][:5] == ["nan"] * 5
+
+
+# ---- how long a run is
+
+
+def test_epochs(training):
+    for epochs in (0.5, 1, 2.25):
+        one = training(steps=None, epochs=epochs)
+        per_epoch = one.trainer.stream.steps_per_epoch
+        one()
+        assert one.trainer.counters.step == round(epochs * per_epoch) > 5
+        assert one.of("train")[-1]["epoch"] == pytest.approx(epochs, abs=0.51 / per_epoch)
+
+
+def test_a_run_of_no_stated_length_is_5000_steps_or_60_epochs(training):
+    short, long = training(steps=None), training(steps=None, text=sentences(400))
+    assert short.trainer.steps == 60 * short.trainer.stream.steps_per_epoch < 5000
+    assert long.trainer.steps == 5000 < 60 * long.trainer.stream.steps_per_epoch
+
+
+def test_a_tenth_of_an_epoch_too_short_for_a_step_is_one_step(training):
+    assert training(steps=None, epochs=1e-9).trainer.steps == 1
+
+
+def test_endless_epochs_are_refused(charrnn, corpus):
+    assert charrnn("train", corpus, "--epochs", "inf", "-q", *TINY).status == 2
+
+
+def test_evaluations_come_at_the_tenths(training):
+    assert [row["step"] for row in training(steps=20)().of("eval")] == list(range(0, 21, 2))
+    assert [row["step"] for row in training(steps=5)().of("eval")] == list(range(6))
+    assert [row["step"] for row in training(steps=20, eval_every=6)().of("eval")] == [0, 6, 12, 18, 20]
+    assert [row["step"] for row in training(steps=20, eval_every=50)().of("eval")] == [0, 20]
+
+
+class Clock:
+    """A clock that goes on by a second at each step of training, and only then."""
+
+    def __init__(self, monkeypatch, now):
+        self.now = now
+        monkeypatch.setattr(train, "time", SimpleNamespace(monotonic=lambda: self.now))
+
+    def watch(self, one):
+        def tick(event, **what):
+            self.now += event == "step"
+            Training.say(one, event, **what)
+
+        one.trainer.say = tick
+        return one
+
+
+def test_a_run_by_time_follows_its_clock(training, monkeypatch):
+    monkeypatch.setattr(train, "ROW_STEPS", 1)
+    clock = Clock(monkeypatch, 1000.0)
+    one = clock.watch(training(steps=None, time="20s", lr=0.01))()
+    assert one.trainer.counters.step == 20
+    assert [row["lr"] for row in one.of("train")] == [0.01 * schedule(k / 20, 0.02) for k in range(20)]
+    assert [row["elapsed"] for row in one.of("train")] == list(range(1, 21))
+    assert [row["step"] for row in one.of("eval")] == list(range(0, 21, 2))
+
+
+def test_a_run_by_time_goes_on_from_its_elapsed_time(training, monkeypatch):
+    """Another session has another clock, and the time between the sessions does not count."""
+    monkeypatch.setattr(train, "ROW_STEPS", 1)
+    given, folder = dict(steps=None, time="20s", lr=0.01), None
+    for start, until in ((1000.0, 8), (5.0, 13), (70_000.0, 20)):
+        clock = Clock(monkeypatch, start)
+        one = clock.watch(training(folder=folder, **given))
+        one.trainer.stop = lambda one=one, until=until: (
+            signal.SIGINT if one.trainer.counters.step == until < 20 else None
+        )
+        with pytest.raises((Interrupted, Ended)):
+            one()
+            raise Ended
+        folder = one.folder
+        assert one.trainer.counters.step == until
+    assert [row["lr"] for row in one.of("train")] == [0.01 * schedule(k / 20, 0.02) for k in range(20)]
+    assert [row["elapsed"] for row in one.of("train")] == list(range(1, 21))
+
+
+class Ended(Exception):
+    """Training came to its end."""
+
+
+def test_a_run_by_time_from_the_command_line(charrnn, corpus):
+    answer = charrnn("train", corpus, "--time", "0.3s", "--out", "run", *TINY)
+    assert (answer.status, answer.out) == (0, "run/best.pt\n")
+
+
+def saves(one):
+    """The steps at which a run saves, without repetitions."""
+    steps, save = [], one.trainer.save
+    one.trainer.save = lambda: (steps.append(one.trainer.counters.step), save())
+    one()
+    return sorted(set(steps))
+
+
+def test_saves_come_with_evaluations_and_every_minute(training, monkeypatch):
+    clock = Clock(monkeypatch, 0.0)
+    assert saves(clock.watch(training(steps=200, eval_every=150))) == [0, 61, 122, 150, 200]
+
+
+def test_saves_come_as_asked(training):
+    assert saves(training(steps=20, save_every=7)) == [0, 7, 14, 20]
+
+
+def scripted(monkeypatch, values):
+    """Makes evaluations come out so, and the last for ever."""
+    values = itertools.chain(values, itertools.repeat(values[-1]))
+    monkeypatch.setattr(train, "score", lambda *_, **__: Score(np.full(4, next(values)), np.zeros(4, bool)))
+
+
+def test_patience_ends_a_run_that_gets_no_better(training, monkeypatch):
+    scripted(monkeypatch, [3.0, 2.0, 2.5, 1.9, 1.9, 2.4, 2.3, 2.2])
+    held, one = {}, training(eval_every=2, steps=40, patience=3)
+
+    def watch(event, **what):
+        if event == "eval":
+            held[what["step"]] = {name: w.detach().clone().numpy() for name, w in one.trainer.weights.items()}
+
+    one.trainer.say = watch
+    one()
+    assert [(row["step"], row["best"]) for row in one.of("eval")] == [
+        (0, True),
+        (2, True),
+        (4, False),
+        (6, True),
+        (8, False),
+        (10, False),
+        (12, False),
+    ]  # fmt: skip  as good as the best is not better
+    assert one.trainer.counters.step == 12
+    assert one.trainer.counters.best_step == 6
+    assert same(weights_of(one.folder, "best.pt"), held[6])
+    assert checkpoint.load(one.folder / "best.pt")[1]["training"]["step"] == 6
+
+
+def test_without_patience_a_run_goes_to_its_end(training, monkeypatch):
+    scripted(monkeypatch, [2.0, 3.0])
+    one = training(eval_every=2)()
+    assert one.trainer.counters.step == 20
+    assert one.trainer.counters.best_step == 0
+
+
+# ---- what is written
+
+
+TRAIN = {  # a row of the training loss
+    "event": str, "step": int, "epoch": float,
+    "nats": float, "bits": float, "perplexity": float,  # the mean over the steps since the row before
+    "lr": float, "grad_norm": float,  # of this step, before clipping
+    "chars_per_second": int, "elapsed": float,  # clocks: not the same in a resumed run
+}  # fmt: skip
+EVAL = {  # the validation part
+    "event": str, "step": int, "nats": float, "bits": float, "perplexity": float, "accuracy": float, "best": bool,
+    "elapsed": float,
+}  # fmt: skip
+FINAL = {  # the best weights, scored exactly; `step` is theirs
+    "event": str, "step": int, "nats": float, "bits": float, "perplexity": float, "accuracy": float,
+}  # fmt: skip
+SKIP = {"event": str, "step": int, "loss": (float, str), "grad_norm": (float, str), "skipped": int, "elapsed": float}
+ROLLBACK = {"event": str, "step": int, "at": int, "rate_scale": float, "elapsed": float}
+SCHEMA = {"train": TRAIN, "eval": EVAL, "final": FINAL, "skip": SKIP, "rollback": ROLLBACK}
+
+
+def test_metrics_have_one_schema(training):
+    one = spoil(training(eval_every=6), lambda c: c.step >= 13 and c.rate_scale == 1)()
+    assert {row["event"] for row in one.rows} == SCHEMA.keys()
+    for row in one.rows:
+        kinds = SCHEMA[row["event"]]
+        assert row.keys() == kinds.keys()
+        assert all(isinstance(row[name], kind) for name, kind in kinds.items())
+        if "nats" in row:
+            assert row["bits"] == pytest.approx(row["nats"] / math.log(2))
+            assert row["perplexity"] == pytest.approx(math.exp(row["nats"]))
+    elapsed = [row["elapsed"] for row in one.rows if "elapsed" in row]
+    assert elapsed == sorted(elapsed)
+    assert one.rows[-1]["event"] == "final"
+    assert one.rows[-1]["step"] == one.trainer.counters.best_step
+    assert {name: value for name, value in one.rows[-1].items() if name in one.result} == one.result
+    assert [row["step"] for row in one.of("eval") if row["best"]][-1] == one.trainer.counters.best_step
+
+
+def test_a_row_of_several_steps_is_their_mean(training, monkeypatch):
+    single = [row["nats"] for row in training(steps=20)().of("train")]
+    monkeypatch.setattr(train, "ROWS", 4)
+    rows = training(steps=20)().of("train")
+    assert [row["step"] for row in rows] == [5, 10, 15, 20]
+    assert [row["nats"] for row in rows] == pytest.approx([sum(single[k : k + 5]) / 5 for k in (0, 5, 10, 15)])
+
+
+def test_the_result_is_that_of_the_best_weights_read_from_end_to_end(training):
+    one = training(text=sentences(60), steps=30)()
+    tensors_, record = checkpoint.load(one.folder / "best.pt")
+    held = {name: torch.from_numpy(array) for name, array in checkpoint.weights(tensors_).items()}
+    exact = score(one.model, held, one.trainer.corpus.part("val"), run_of(one.model, "native")).summary()
+    assert exact == one.result == record["result"]
+    assert record["training"] == {
+        "step": one.trainer.counters.best_step,
+        "epoch": one.trainer.counters.best_step / one.trainer.stream.steps_per_epoch,
+    }
+    assert record["engine"] == "native"
+    assert record["kind"] == "best"
+    assert "paths" not in record  # best.pt is to be shared
+    assert all(name.startswith("weights.") for name in tensors_)
+
+
+def test_the_result_is_read_by_one_lane(training, monkeypatch):
+    """And the evaluations on the way by several, which is quicker."""
+    seen = []
+
+    def watched(model, weights, ids, run, lanes=1, between=None):
+        seen.append((lanes, len(ids)))
+        return score(model, weights, ids, run, lanes, between)
+
+    monkeypatch.setattr(train, "score", watched)
+    one = training(eval_every=10)()
+    length = len(one.trainer.corpus.part("val"))
+    assert seen == [(evaluate.LANES, length)] * 3 + [(1, length)]
+
+
+def test_a_rollback_after_a_resume_goes_back_to_the_same_state(training):
+    """The last good state is older than the save: it travels in last.pt."""
+    given = dict(dropout=0.2, eval_every=7)
+    bad = lambda c: c.step >= 9 and c.rate_scale == 1  # noqa: E731
+    whole, folder = spoil(training(**given), bad)(), None
+    for stop in (9, 12):
+        one = spoil(training(folder=folder, **given), bad)
+        one.trainer.stop = lambda one=one, stop=stop: signal.SIGINT if one.trainer.counters.step == stop else None
+        with pytest.raises(Interrupted):
+            one()
+        folder = one.folder
+        assert any(name.startswith("good.weights.") for name in checkpoint.load(folder / "last.pt")[0])
+    parts = spoil(training(folder=folder, **given), bad)()
+    assert [(row["step"], row["at"]) for row in parts.of("rollback")] == [(7, 14)]
+    assert same(weights_of(parts.folder), weights_of(whole.folder))
+    assert same(weights_of(parts.folder, "best.pt"), weights_of(whole.folder, "best.pt"))
+
+
+# ---- a GPU
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device here")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_cuda(charrnn, corpus, precision):
+    given = ("--steps", 5, "--eval-every", 5, "-q", "--dropout", 0.1, *TINY)
+    for device in ("cpu", "cuda"):
+        chosen = precision if device == "cuda" else "float32"
+        answer = charrnn("train", corpus, "--device", device, "--precision", chosen, "--out", device, *given)
+        assert (answer.status, answer.err) == (0, "")
+    rows = {
+        device: [json.loads(line) for line in (corpus.parent / device / "metrics.jsonl").read_text().splitlines()]
+        for device in ("cpu", "cuda")
+    }
+    near = 2e-2 if precision == "bfloat16" else 2e-3  # bfloat16 has eight bits; cuDNN's float32 products have eleven
+    for a, b in zip(rows["cpu"], rows["cuda"], strict=True):
+        assert (a["event"], a["step"]) == (b["event"], b["step"])
+        assert a["nats"] == pytest.approx(b["nats"], abs=near)
+    assert charrnn("sample", "cuda", "-n", 20).status == 0
+    scored = json.loads(charrnn("eval", "cuda", "--device", "cpu", "--json").out)
+    assert scored["nats"] == pytest.approx(rows["cuda"][-1]["nats"], abs=near)
+    for device, other in (("cuda", "cpu"), ("cpu", "cuda")):
+        answer = charrnn("train", "--resume", device, "--device", other, "--steps", 8, "-q")
+        assert (answer.status, answer.out) == (0, f"{device}/best.pt\n")
