@@ -14,6 +14,7 @@ import time
 from dataclasses import fields, replace
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from conftest import TINY, sentences
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from charrnn import checkpoint, evaluate
+from charrnn import checkpoint, evaluate, yardstick
 from charrnn.cli.session import Stop
 from charrnn.config import Config, flag, read_toml, resumed, to_toml
 from charrnn.errors import UsageError
@@ -39,9 +40,10 @@ posix = pytest.mark.skipif(os.name != "posix", reason="the system has no such si
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """Here and in processes, for the arrays hold a few numbers; and here without waiting for the disk, for no power is
-    cut."""
+    """One thread, for the arrays hold a few numbers; no waiting for the disk, for no power is cut; no xz, for its
+    tables take longer than a run."""
     monkeypatch.setattr(os, "fsync", lambda handle: None)
+    monkeypatch.setattr(yardstick, "lzma", SimpleNamespace(compress=lambda text, preset: text))
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from conftest import TINY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from charrnn import run
+from charrnn import run, yardstick
 from charrnn.config import Config, read_toml
 from charrnn.errors import CharrnnError, CheckpointError, UsageError
 from charrnn.run import OWN, Run, latest
@@ -30,8 +31,10 @@ FILES = {"best.pt", "last.pt", "metrics.jsonl", "samples.jsonl", "config.toml"}
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """One thread, for the arrays hold a few numbers; no waiting for the disk, for no power is cut."""
+    """One thread, for the arrays hold a few numbers; no waiting for the disk, for no power is cut; no xz, for its
+    tables take longer than a run."""
     monkeypatch.setattr(os, "fsync", lambda handle: None)
+    monkeypatch.setattr(yardstick, "lzma", SimpleNamespace(compress=lambda text, preset: text))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -580,13 +580,7 @@ def spoil(one, bad, by=math.nan):
     return one
 
 
-@pytest.mark.parametrize(
-    "length",
-    [
-        0,
-        9,
-    ],
-)
+@pytest.mark.parametrize("length", [0, 9])
 def test_an_evaluation_that_is_no_number_is_told(charrnn, corpus, length):
     """The first update throws the weights beyond all numbers, and the evaluation after it says so."""
     rate = ("--lr", 1e38, "--warmup", 0, "--clip", 0, "--weight-decay", 0)
