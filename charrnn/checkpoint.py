@@ -40,6 +40,7 @@ def save(path: Path, tensors: dict[str, np.ndarray], record: dict) -> None:
     """Writes a checkpoint beside `path`, flushes it to the disk and renames it: there is always a whole one."""
     import torch
 
+    assert all(array.dtype in _KINDS.values() for array in tensors.values()), "a kind of number that load does not know"
     record = json.loads(json.dumps(record))  # what is stored is what is read back: plain data, lists for tuples
     content = {
         "format": FORMAT,

@@ -21,6 +21,7 @@ def setting(default, help, group, *, free=False):
     return field(default=default, metadata=metadata)
 
 
+LENGTHS = ("steps", "epochs", "time")  # of a run; one of them is given
 MODEL, TEXT, TRAINING, MACHINE, RUN = "Model", "Text", "Training", "Machine", "Run"
 
 
@@ -86,7 +87,7 @@ class Config:
         for name, usual in ordinary.items() if self.bytes else ():
             if getattr(self, name) != usual:
                 raise UsageError(f"{flag(name)} {getattr(self, name)}: has no effect on --bytes; leave one of them out")
-        lengths = [name for name in ("steps", "epochs", "time") if getattr(self, name) is not None]
+        lengths = [name for name in LENGTHS if getattr(self, name) is not None]
         if len(lengths) > 1:
             raise UsageError(f"{' and '.join(map(flag, lengths))}: give one of --steps, --epochs, --time")
         for name, allowed in (("precision", ("float32", "bfloat16")), ("errors", ("strict", "replace"))):
@@ -127,9 +128,14 @@ def resumed(saved: dict, typed: dict) -> Config:
                 f"{flag(f.name)} {typed[f.name]}: a resumed run cannot change it (it has {saved[f.name]}); "
                 "start a new run, perhaps with --init-from"
             )
-    if any(typed.get(name) is not None for name in ("steps", "epochs", "time")):
-        saved = saved | {"steps": None, "epochs": None, "time": None}
-    return Config(**saved | typed)
+    return Config(**over(saved, typed))
+
+
+def over(settings: dict, typed: dict) -> dict:
+    """Settings with those typed over them; a length that is typed replaces one of another kind."""
+    if any(typed.get(name) is not None for name in LENGTHS):
+        settings = settings | dict.fromkeys(LENGTHS)
+    return settings | typed
 
 
 def read_toml(path: Path) -> dict:

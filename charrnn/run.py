@@ -31,8 +31,12 @@ class Run:
             refuse(out, overwrite)
             folder = _made(out)
         run = cls(folder, anew=True)
-        with _written(folder / "config.toml"):
-            (folder / "config.toml").write_text(config, encoding="utf-8")
+        try:
+            with _written(folder / "config.toml"):
+                (folder / "config.toml").write_text(config, encoding="utf-8")
+        except CharrnnError:
+            run.close()
+            raise
         return run
 
     def log(self, name: str, row: dict) -> None:

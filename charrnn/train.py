@@ -265,6 +265,8 @@ class Trainer:
 
     def _finish(self):
         """The best weights scored exactly, the validation part read once from end to end; best.pt keeps the result."""
+        if not self.folder.best.exists():
+            raise Diverged("no evaluation gave a number; there is no best checkpoint; try a lower --lr")
         tensors, _ = checkpoint.load(self.folder.best)
         weights = {k: torch.from_numpy(a).to(self.device) for k, a in checkpoint.weights(tensors).items()}
         part = self.corpus.part("val")

@@ -111,7 +111,7 @@ def main() -> None:
     """Runs the command line; a person's mistake becomes one line on stderr and its exit status."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that wait must not keep others from their core
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # threads that wait soon let others have their core
     for number in STOPS:
         signal.signal(number, _raise_interrupted)
     try:

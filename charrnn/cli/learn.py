@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ..config import Config, flag, read_toml, to_toml
+from ..config import Config, flag, over, read_toml, to_toml
 from ..errors import UsageError
 from . import NUMBER, WHOLE, app, pipeable
 
@@ -94,7 +94,7 @@ def train(
     Ctrl-C saves and says how to go on.
     """
     if config:
-        typed = read_toml(config) | typed
+        typed = over(read_toml(config), typed)
     if print_config:
         return typer.echo(to_toml(Config(**typed)), nl=False)
     if resume and (init_from or overwrite or out):
