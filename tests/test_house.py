@@ -177,16 +177,7 @@ def test_a_file_is_a_room_not_a_hall(name):
     assert lines <= 420, f"{name}: {lines} lines; make it a folder"
 
 
-def modules_but(**known: str):
-    """Every module; those named `room__module` are known to fail, for this reason."""
-    reasons = {name.replace("__", "."): reason for name, reason in known.items()}
-    marks = {name: pytest.mark.xfail(strict=True, reason=reason) for name, reason in reasons.items()}
-    return pytest.mark.parametrize(
-        "name", [pytest.param(n, marks=marks.get(n, ()), id=n or "charrnn") for n in MODULES]
-    )
-
-
-@modules_but(cli__learn="the command `train` has 64 lines with its options")
+@every_module
 def test_a_function_is_a_screen(name):
     for node in ast.walk(TREES[name]):
         if isinstance(node, FUNCTION):
@@ -194,7 +185,7 @@ def test_a_function_is_a_screen(name):
             assert length <= 60, f"{name}: {node.name} has {length} lines; it is two functions"
 
 
-@modules_but(engine__on_numpy="sigmoid, softplus and block_diagonal have no docstring")
+@every_module
 def test_docstrings(name):
     """A module, and each public function and class at its level, says what it is."""
     tree = TREES[name]

@@ -97,27 +97,31 @@ def train(
         typed = over(read_toml(config), typed)
     if print_config:
         return typer.echo(to_toml(Config(**typed)), nl=False)
-    if resume and (init_from or overwrite or out):
-        raise UsageError("--resume: goes on with a run as it is; --init-from, --overwrite and --out begin another")
-    if not resume and not corpus:
-        raise UsageError("CORPUS: name a text, for instance: charrnn train pydocs --time 2m")
-    _check_early(typed, resume, corpus)
+    if resume:
+        _check_resumed(corpus, bool(init_from or overwrite or out))
+    else:
+        _check_new(corpus, Config(**typed), out, overwrite)
     from ..progress import Reporter
-    from ..run import refuse
     from . import session
 
-    if not resume:
-        refuse(out, overwrite)
     asked = session.resume_session(corpus, typed) if resume else session.new_session(corpus, typed, init_from)
     session.run(asked, out, overwrite, Reporter(quiet, show_samples), json_out)
 
 
-def _check_early(typed, resume, corpus):
-    """What can be known to be wrong before anything heavy is imported."""
-    if resume and corpus and len(corpus) > 1:
-        raise UsageError(f"--resume {' '.join(corpus)}: takes one run")
-    if not resume:
-        from ..cells import make
+def _check_resumed(named, begins):
+    if begins:
+        raise UsageError("--resume: goes on with a run as it is; --init-from, --overwrite and --out begin another")
+    if named and len(named) > 1:
+        raise UsageError(f"--resume {' '.join(named)}: takes one run")
 
-        settings = Config(**typed)
-        make(settings.cell, settings.cell_settings()).check(settings.hidden)
+
+def _check_new(corpus, settings, out, overwrite):
+    """What can be known to be wrong before anything heavy is imported."""
+    if not corpus:
+        raise UsageError("CORPUS: name a text, for instance: charrnn train pydocs --time 2m")
+    from ..cells import make
+
+    make(settings.cell, settings.cell_settings()).check(settings.hidden)
+    from ..run import refuse
+
+    refuse(out, overwrite)

@@ -6,14 +6,17 @@ from ..cells import base
 
 
 def sigmoid(a):
-    return 0.5 * np.tanh(0.5 * a) + 0.5  # cannot overflow
+    """The logistic function, by way of tanh because that cannot overflow."""
+    return 0.5 * np.tanh(0.5 * a) + 0.5
 
 
 def softplus(a):
+    """log(1 + exp(a)) without overflow."""
     return np.maximum(a, 0) + np.log1p(np.exp(-np.abs(a)))
 
 
 def block_diagonal(blocks):
+    """Blocks (k, a, b) -> a matrix (k a, k b)."""
     k, a, b = blocks.shape
     matrix = np.zeros((k * a, k * b), blocks.dtype)
     for i, block in enumerate(blocks):
