@@ -611,3 +611,8 @@ def test_a_corpus_of_several_scripts_comes_back(corpus):
     read = open_corpus([corpus], [], CACHE)
     assert text_of(read) == sentences(400) and {"Ë", "Б"}.isdisjoint(read.vocabulary.symbols)
     assert {"ë", "ä", "М", "猫"} <= set(read.vocabulary.symbols)
+
+
+def test_half_of_a_surrogate_pair_is_no_character():
+    raw = FILLER.encode() + b"\\ud83d"
+    assert "U+D83D" in told(opened, raw, reading=Reading(encoding="unicode_escape"))

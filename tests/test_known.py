@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 import socket
 import threading
 from dataclasses import dataclass, field
@@ -309,3 +310,12 @@ def test_a_damaged_file_is_a_data_error():
     (DATA / "tinyshakespeare.txt").write_bytes(b"x")
     with pytest.raises(DataError):
         known.find(["tinyshakespeare"], DATA, CACHE)
+
+
+def test_a_pipe_is_read_once_and_whole(charrnn):
+    os.mkfifo("pipe")
+    writer = threading.Thread(target=Path("pipe").write_bytes, args=(PLAYS,))
+    writer.start()
+    (path,) = known.find(["pipe"], DATA, CACHE)
+    writer.join()
+    assert path.read_bytes() == PLAYS

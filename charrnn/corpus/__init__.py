@@ -83,6 +83,8 @@ def open_corpus(
     if len(counts) < 2:
         only = f"only one distinct character, {name_of(chr(next(iter(counts))))}" if counts else "no text at all"
         raise DataError(f"{_title(paths)}: {only}; there is nothing to predict")
+    if broken := [code for code in counts if 0xD800 <= code <= 0xDFFF]:
+        raise DataError(f"{_title(paths)}: holds U+{broken[0]:04X}, half of a surrogate pair and no character")
     identity = [train.digest, val.digest, reading.bytes, reading.encoding, reading.errors]
     digest = hashlib.sha256(repr(identity).encode()).hexdigest()
     if known and known[1] != digest:

@@ -83,14 +83,17 @@ def find(
     for argument in arguments:
         path = Path(argument)
         if argument == "-":
-            paths.append(_spool(cache))
+            paths.append(_spool(cache, sys.stdin.buffer))
         elif os.path.isdir(path):
             inside = sorted(p for p in path.rglob("*") if p.is_file() and not _hidden(p.relative_to(path)))
             if not inside:
                 raise DataError(f"{path}: the folder holds no files")
             paths += inside
-        elif os.path.exists(path):
+        elif os.path.isfile(path):
             paths.append(path)
+        elif os.path.exists(path):  # a pipe
+            with open(path, "rb") as stream:
+                paths.append(_spool(cache, stream))
         elif argument in KNOWN:
             paths.append(fetch(KNOWN[argument], data, progress))
         else:
@@ -104,12 +107,12 @@ def _hidden(path):
     return any(part.startswith(".") for part in path.parts)
 
 
-def _spool(cache):
-    """Standard input, copied to a file, because a corpus is read twice. Its name is that of its content."""
+def _spool(cache, stream):
+    """What can be read once only, copied to a file, because a corpus is read twice. Its name is that of its content."""
     cache.mkdir(parents=True, exist_ok=True)
     content = hashlib.sha256()
     with tempfile.NamedTemporaryFile(dir=cache, suffix=".part", delete=False) as file:
-        while block := sys.stdin.buffer.read(1 << 20):
+        while block := stream.read(1 << 20):
             content.update(block)
             file.write(block)
     path = cache / f"stdin-{content.hexdigest()[:16]}.txt"
