@@ -770,13 +770,15 @@ def test_a_file_that_cannot_be_read_is_said(charrnn, small):
 
 
 def test_two_lengths_are_refused(charrnn, small):
-    Path("run.toml").write_text("steps = 5", encoding="utf-8")
-    for wrong in (
-        ["--steps", 5, "--time", "5m"],
-        ["--steps", 5, "--epochs", 1],
-        ["--config", "run.toml", "--time", "5m"],
-    ):
+    Path("run.toml").write_text("steps = 5\nepochs = 1.0", encoding="utf-8")
+    for wrong in (["--steps", 5, "--time", "5m"], ["--steps", 5, "--epochs", 1], ["--config", "run.toml"]):
         answer = charrnn("train", small, "-q", *wrong)
         assert (answer.status, answer.out) == (2, "")
         assert "--steps and --" in answer.err
         assert "give one of --steps, --epochs, --time" in answer.err
+
+
+def test_a_length_that_is_typed_replaces_that_of_the_file(charrnn):
+    Path("run.toml").write_text("steps = 5", encoding="utf-8")
+    told = charrnn("train", "--config", "run.toml", "--time", "5m", "--print-config").out
+    assert 'time = "5m"' in told and "# steps =" in told
