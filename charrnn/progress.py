@@ -111,11 +111,11 @@ class Reporter:
                     "",
                     f"perplexity {result['perplexity']:.3f}, accuracy {result['accuracy']:.1%}, of step {step:,}",
                 ),
-                ("yardsticks", marks(yardsticks)),
+                ("yardsticks", in_bits(yardsticks)),
             ]
         )
 
 
-def marks(yardsticks: dict[str, float]) -> str:
+def in_bits(yardsticks: dict[str, float]) -> str:
     """The yardsticks in a line, bits per character."""
     return ", ".join(f"{name} {bits:.2f}" for name, bits in yardsticks.items()) + " bits"

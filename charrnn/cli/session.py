@@ -16,8 +16,7 @@ from ..config import Config, flag, resumed, to_toml
 from ..engine.allocator import keep_buffers
 from ..errors import CharrnnError, CheckpointError, Interrupted, UsageError
 from ..model import Model
-from ..progress import Reporter, duration, short
-from ..progress import marks as told
+from ..progress import Reporter, duration, in_bits, short
 from ..run import Run, latest
 from ..vocab import Vocabulary, name_of
 from . import STOPS, cache
@@ -275,7 +274,7 @@ def _plan(session, corpus, trainer, folder, marks):
         ("expected", f"{expected}{' (by time: not repeatable)' * bool(trainer.seconds)}, "
                      f"{short(stream.lanes * stream.length / per_step)} characters/s"),
         ("memory", f"about {short(memory)}B beside torch's own"),
-        ("yardsticks", told(marks)),
+        ("yardsticks", in_bits(marks)),
     ]  # fmt: skip
     return rows
 
