@@ -43,7 +43,7 @@ class Answer:
 
 @pytest.fixture
 def charrnn(capsys, monkeypatch):
-    """charrnn("train", "a.txt") runs the command in this process; about 100 times quicker than a process."""
+    """charrnn("train", "a.txt") runs the command in this process, which spares torch's import."""
 
     def run(*arguments) -> Answer:
         monkeypatch.setattr(sys, "argv", ["charrnn", *map(str, arguments)])

@@ -8,7 +8,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 def keep_buffers() -> bool:
     """Stops glibc from giving large buffers back to the system at every step; says whether there is a glibc.
 
-    Must be called before torch allocates. Training through oneDNN is 1.2 to 1.4 times faster for it.
+    Must be called before torch allocates. Training through oneDNN is faster for it.
     """
     try:
         library = ctypes.CDLL("libc.so.6")
