@@ -12,6 +12,7 @@ import sys
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import oracles
@@ -22,8 +23,10 @@ from charrnn import cells
 from charrnn.cells.base import OPERATORS, Cell, Names, relu, sigmoid, tanh
 from charrnn.cells.trace import formula, parameters, trace
 from charrnn.engine import (
+    _fastest_first,
     bind,
     choose,
+    generic,
     native,
     on_numpy,  # noqa: F401  teaches the operators numpy arrays
     on_torch,  # noqa: F401  and torch tensors
@@ -671,7 +674,10 @@ def test_dropout_is_laid_on_the_output_of_each_layer():
 def test_auto_takes_the_fastest_that_suits():
     tensor, array = torch.zeros(1), np.zeros(1)
     assert choose("auto", cells.make("lstm"), tensor) == ("native", native.unroll)
-    assert choose("auto", cells.make("grid"), tensor) == ("reference", reference.unroll)
+    for name in ("grid", "gru", "rnn"):
+        assert choose("auto", cells.make(name), tensor) == ("generic", generic.unroll)
+    on_gpu = SimpleNamespace(device=SimpleNamespace(type="cuda"))
+    assert _fastest_first(cells.make("gru"), on_gpu)[0] == "native"
     assert choose("auto", cells.make("lstm"), array) == ("reference", reference.unroll)
     assert choose("reference", cells.make("lstm"), tensor) == ("reference", reference.unroll)
 

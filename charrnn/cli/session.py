@@ -261,7 +261,11 @@ def _plan(session, corpus, trainer, folder, marks):
     files = corpus.names[0] if len(corpus.names) == 1 else f"{len(corpus.names)} files, {corpus.names[0]} first"
     parts = ", ".join(f"{name} {length:,}" for name, length in lengths.items())
     memory = 16 * total + 4 * stream.length * stream.lanes * (12 * model.hidden * model.layers + 3 * model.symbols)
-    engine = {"native": "native: torch.nn's kernels", "reference": "reference: a loop over the equations"}
+    engine = {
+        "native": "native: torch.nn's kernels",
+        "generic": "generic: products, and arithmetic in blocks",
+        "reference": "reference: a loop over the equations",
+    }
     rows = [
         ("run", f"{folder.folder}" + (f", resumed at step {trainer.counters.step:,}" if session.folder else "")),
         ("corpus", f"{files}; {parts} {'bytes' if config.bytes else 'characters'}"),

@@ -1,6 +1,7 @@
 """Engines unroll a cell over a sequence: `unroll(cell, p, x, below, state) -> up, state`.
 
-`reference` is the law; `native` is torch.nn's kernels. `p` is what `bind` makes of a layer's weights.
+`reference` is the law; `native` is torch.nn's kernels; `generic` runs any cell fast. `p` is what `bind` makes of a
+layer's weights.
 """
 
 from importlib import import_module
@@ -10,22 +11,31 @@ import numpy as np
 from ..cells.base import Names, block_diagonal, constant
 from ..errors import UsageError, nearest
 
-NAMES = ("native", "reference")  # fastest first
+NAMES = ("native", "generic", "reference")
 
 
 def choose(name: str, cell, like):
-    """The engine asked for, or with "auto" the fastest that runs this cell on arrays such as `like`.
+    """The engine asked for, or with "auto" the one that measurements found to be the fastest for this cell on arrays
+    such as `like` (`charrnn bench train`).
 
     Returns its name and its `unroll`; UsageError says in the engine's own words why it refuses.
     """
     if name not in ("auto", *NAMES):
         raise UsageError(f"--engine {name}: no such engine{nearest(name, NAMES)}; known: auto, {', '.join(NAMES)}")
-    for candidate in NAMES if name == "auto" else [name]:
+    for candidate in _fastest_first(cell, like) if name == "auto" else [name]:
         engine = import_module(f".{candidate}", __name__)
         refusal = engine.refuses(cell, like)
         if not refusal:
             return candidate, engine.unroll
     raise UsageError(f"--engine {name}: {refusal}")
+
+
+def _fastest_first(cell, like):
+    """On a CPU torch's kernels go through oneDNN for the LSTM alone; those of the GRU and the plain network are slower
+    than `generic`. cuDNN has all three."""
+    on_cpu = getattr(getattr(like, "device", None), "type", "cpu") == "cpu"
+    slow_kernel = on_cpu and cell.name in ("gru", "rnn")
+    return sorted(NAMES, key=lambda name: name == "native") if slow_kernel else NAMES
 
 
 def bind(cell, weights, n):

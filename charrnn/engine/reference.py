@@ -20,8 +20,13 @@ def project(cell, p, x):
         y = x @ getattr(p.W, gate)
         projected[gate] = y + getattr(p.b, gate) if gate not in cell.unbiased.split() else y
     if t.raw:
-        projected["raw"] = x @ p.W.raw if hasattr(p.W, "raw") else x
+        projected["raw"] = raw_input(p, x)
     return projected
+
+
+def raw_input(p, x):
+    """What `step` sees as x.raw: the input itself (..., m), projected where the cell's width is another."""
+    return x @ p.W.raw if hasattr(p.W, "raw") else x
 
 
 def step(cell, p, x, below, state):

@@ -1,0 +1,64 @@
+"""Any cell, fast, without a backward pass written for it: recurrent products, and pointwise arithmetic between them.
+
+Forward, a step is one product per bundle of left sides and a few calls into buffers made once; only the rows (what the
+products give) and the states are kept. Backward, the arithmetic between the cuts (`cut.py`) is pointwise: each number
+of a node depends on one number of each row and state that it reads. So once rows and states are known it no longer
+depends on time, and autograd gives its slopes for a block of many steps at once; what remains to be done step by step
+is one product per bundle and one multiplication per slope. Weight gradients are one product per block.
+
+All arrays inside are feature-major, (T, n, B): a part of the rows is contiguous, and products are at their fastest.
+"""
+
+import torch
+from torch.autograd.function import once_differentiable
+
+from ..reference import raw_input
+from .backward import Backward
+from .forward import Forward
+from .layout import Layout, X
+
+
+def refuses(cell, like) -> str:
+    """Why this engine cannot run the cell on such arrays, in words; an empty string where it can."""
+    if not isinstance(like, torch.Tensor):
+        return "the generic engine runs on torch tensors only"
+    return ""
+
+
+def unroll(cell, p, x, below, state):
+    """As reference.unroll."""
+    layout = Layout(cell, p)
+    given = layout.matrices(p) | {name: state[name] for name in cell.states}
+    if any(X in bundle.spans for bundle in layout.bundles):
+        given["x"] = x
+    for name in layout.cut.named:
+        family, _, own = name.partition(".")
+        if family == "v":
+            given[name] = getattr(p.v, own)
+        elif family == "below":
+            given[name] = below[own] if own in below else x.new_zeros(())
+        elif family == "x":
+            given[name] = raw_input(p, x)
+    results = _Unroll.apply(layout, torch.is_grad_enabled(), x.shape[:2], tuple(given), *given.values())
+    ups, states = results[: len(cell.ups)], results[len(cell.ups) :]
+    return dict(zip(cell.ups, ups, strict=True)), dict(zip(cell.states, states, strict=True))
+
+
+class _Unroll(torch.autograd.Function):
+    """The engine as one node of autograd's graph; `names` says what the tensors are."""
+
+    @staticmethod
+    def forward(ctx, layout, keep, sizes, names, *tensors):
+        done = Forward(layout, dict(zip(names, tensors, strict=True)), *sizes, keep)
+        ctx.names, ctx.done = names, done
+        ctx.save_for_backward(*tensors)
+        done.given = None  # autograd keeps them, and notices where they were changed meanwhile
+        return *done.ups, *done.states
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *slopes):
+        ctx.done.given = dict(zip(ctx.names, ctx.saved_tensors, strict=True))
+        wanted = {name for name, needed in zip(ctx.names, ctx.needs_input_grad[4:], strict=True) if needed}
+        gradients = Backward(ctx.done, slopes, wanted).gradients
+        return None, None, None, None, *(gradients.get(name) for name in ctx.names)

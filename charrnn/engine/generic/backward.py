@@ -1,0 +1,105 @@
+"""The backward pass of the generic engine."""
+
+import torch
+
+from .forward import feature_major
+from .products import product
+from .recomputed import Recomputed
+from .serial import Serial
+
+BLOCK = 1 << 19  # numbers in the rows of a block of steps
+
+
+class Backward:
+    """The `gradients` by name from `slopes`: those of what went up (T, B, n), then those of the last states (B, n).
+
+    `done` is the forward pass, `wanted` the names whose gradient is needed. Of a block of steps, `slope[node]` has the
+    gradient of a node after step j in place j + 1; place 0 of a state is the carry to the block before.
+    """
+
+    def __init__(self, done, slopes, wanted):
+        self.done, self.layout, self.cut, self.wanted = done, done.layout, done.cut, wanted
+        blocks = -(-done.T * self.layout.size * done.B // BLOCK) or 1
+        self.length = -(-done.T // blocks)
+        self.inputs = {
+            name: feature_major(a) for name, a in done.given.items() if name in self.cut.named and a.dim() == 3
+        }
+        self._make_buffers()
+        self._begin(slopes[: len(self.cut.up)], slopes[len(self.cut.up) :])
+        for start in reversed(range(0, done.T, self.length)):
+            self._block(start, min(done.T, start + self.length))
+        for name in done.names:
+            self.gradients[name] = self.slope[self.cut.state[name]][0].t()
+
+    def _make_buffers(self):
+        done, like, B = self.done, self.done.like, self.done.B
+        self.gradients = {name: torch.zeros_like(done.given[name]) for name in self.wanted - {"x"}}
+        if "x" in self.wanted:  # feature-major, as the layer below likes it
+            self.gradients["x"] = like.new_zeros(done.T, done.given["x"].shape[-1], B).transpose(1, 2)
+        widths = {node: self.layout.width(node, like.shape[-1]) for node in self.cut.nodes.values()}
+        self.slope = {node: like.new_zeros(self.length + 1, width, B) for node, width in widths.items()}
+        self.rows = like.new_zeros(self.length, self.layout.size, B)
+        self.side = like.new_empty(self.length * self.layout.size * B)
+
+    def _begin(self, ups, states):
+        """What comes from above, and into the carry what comes from after the last step."""
+        self.above = {}  # (T, n, B) by node
+        for node, slope in zip(self.cut.up.values(), ups, strict=True):
+            slope = feature_major(slope)
+            self.above[node] = self.above[node] + slope if node in self.above else slope
+        for name, slope in zip(self.done.names, states, strict=True):
+            self.slope[self.cut.state[name]][0].add_(slope.t())
+        for node, slope in self.above.items():
+            if self.done.states_of(node):
+                self.slope[node][0].add_(slope[-1])
+
+    def _block(self, start, end):
+        """The steps from `start` to `end`."""
+        size = end - start
+        for node, slope in self.slope.items():
+            self._start(slope, self.above.get(node), bool(self.done.states_of(node)), start, size)
+        again = Recomputed(self.done, self.wanted, self.inputs, start, end)
+        Serial(self.done, self.slope, self.rows, size).run(again)
+        for name, slope in again.pass_on(lambda node: self.slope[node][1 : size + 1]):
+            if name in self.inputs:
+                self.gradients[name][start:end].add_(slope.transpose(1, 2))
+            else:
+                self.gradients[name].add_(slope.sum(-1))
+        self._weights(again)
+
+    @staticmethod
+    def _start(slope, above, carried, start, size):
+        """A node's gradient begins with what comes from above; that of a state's last step was carried here with it."""
+        if carried:
+            slope[size].copy_(slope[0])
+            slope[0].zero_()
+        fresh = slope[1 : size + 1 - carried]
+        if above is None:
+            fresh.zero_()
+            return
+        fresh.copy_(above[start : start + size - carried])
+        if carried and start:
+            slope[0].copy_(above[start - 1])
+
+    def _weights(self, again):
+        """The gradients of the matrices, and of the inputs that are multiplied, for a block."""
+        start, end, B, R = again.start, again.end, self.done.B, self.layout.size
+        side = self.side[: R * (end - start) * B].view(R, -1)  # the steps side by side
+        side.view(R, -1, B).copy_(self.rows[: end - start].transpose(0, 1))
+        for bundle in self.layout.bundles:
+            if bundle.stacked:
+                value = _side(self.done.stacks[bundle][start:end])
+            else:
+                value = torch.cat([_side(again.left(left)) for left in bundle.spans])
+            for a, b in bundle.parts:
+                if (bundle, (a, b)) in self.wanted:
+                    self.gradients[bundle, (a, b)].add_(product(value, side[a:b].t()))
+                for left, (c, d) in bundle.spans.items():
+                    if not self.layout.is_serial(left) and left.arguments[0] in self.wanted:
+                        change = product(self.done.given[bundle, (a, b)][c:d], side[a:b]).view(d - c, -1, B)
+                        self.gradients[left.arguments[0]][start:end].transpose(1, 2).add_(change.transpose(0, 1))
+
+
+def _side(a):
+    """(steps, n, B) -> (n, steps * B), the steps side by side."""
+    return a.transpose(0, 1).reshape(a.shape[1], -1)

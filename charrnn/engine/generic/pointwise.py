@@ -1,0 +1,149 @@
+"""The arithmetic between the cuts of a step: as calls into buffers made once, and as autograd sees it."""
+
+import operator
+from itertools import product, repeat
+
+import torch
+
+from ...cells import base
+from ...cells.trace import Symbol
+from .. import on_torch  # noqa: F401  (teaches the operators torch's tensors)
+
+_ARITHMETIC = {
+    "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "%": operator.mod,
+    "==": operator.eq, ">=": operator.ge,
+}  # fmt: skip
+_INTO = {  # the place of the result stands last; it may be that of the first argument
+    "+": lambda a, b, out: torch.add(a, b, out=out),
+    "-": lambda a, b, out: torch.sub(a, b, out=out),
+    "*": lambda a, b, out: torch.mul(a, b, out=out),
+    "/": lambda a, b, out: torch.div(a, b, out=out),
+    "%": lambda a, b, out: torch.remainder(a, b, out=out),
+    "==": lambda a, b, out: torch.eq(a, b, out=out),
+    ">=": lambda a, b, out: torch.ge(a, b, out=out),
+    "sigmoid": lambda a, out: torch.sigmoid(a, out=out),
+    "tanh": lambda a, out: torch.sigmoid(torch.mul(a, 2, out=out), out=out).mul_(2).sub_(1),
+    "exp": lambda a, out: torch.exp(a, out=out),
+    "sqrt": lambda a, out: torch.sqrt(a, out=out),
+    "relu": lambda a, out: torch.clamp_min(a, 0, out=out),
+    "maximum": lambda a, b, out: torch.maximum(a, b, out=out),
+    "where": lambda condition, a, b, out: torch.where(condition, a, b, out=out),
+    "copy": lambda a, out: out.copy_(a),
+    "multiply-add": lambda a, b, c, out: torch.addcmul(a, b, c, out=out),
+    "blend": lambda a, b, share, out: torch.lerp(a, b, share, out=out),
+}
+
+
+def evaluate(symbol, values: dict):
+    """The value of a symbol, as autograd sees it, from those in `values`; what it is made of is added to them."""
+    if not isinstance(symbol, Symbol):
+        return symbol
+    if symbol not in values:
+        values[symbol] = _function(symbol.operator)(*(evaluate(a, values) for a in symbol.arguments))
+    return values[symbol]
+
+
+def _function(name):
+    own = {"tanh": _Tanh.apply, "copy": lambda a: a * 1}
+    return _ARITHMETIC.get(name) or own.get(name) or base.OPERATORS[name]
+
+
+class _Tanh(torch.autograd.Function):
+    """The hyperbolic tangent by way of the logistic function, which torch computes several times as fast."""
+
+    @staticmethod
+    def forward(ctx, a):
+        y = _INTO["tanh"](a, torch.empty_like(a))
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx, slope):
+        (y,) = ctx.saved_tensors
+        return torch.ops.aten.tanh_backward(slope, y)
+
+
+class Calls:
+    """Calls that are repeated at every step: what they read and write is a tensor, or a list with a tensor per step."""
+
+    def __init__(self, like: torch.Tensor, lanes: int, uses: dict):
+        self.like, self.lanes, self.uses = like, lanes, uses
+        self.functions, self.operands = [], []
+        self.places, self.free = {}, set()  # where symbols are; those of them whose place may be written over
+
+    def add(self, function, *operands):
+        """One more call."""
+        self.functions.append(function)
+        self.operands.append(operands)
+
+    def apply(self, name, *operands):
+        """One more call, of an operation by name; the place of its result stands last."""
+        self.add(_INTO.get(name) or (lambda *values: values[-1].copy_(base.OPERATORS[name](*values[:-1]))), *operands)
+
+    def run(self, steps: int):
+        """All steps in order."""
+        over_time = [
+            zip(*(repeat(o, steps) if isinstance(o, torch.Tensor) else o for o in operands), strict=True)
+            for operands in self.operands
+        ]
+        for step in zip(*over_time, strict=True):
+            for function, values in zip(self.functions, step, strict=True):
+                function(*values)
+
+    def compute(self, symbol, out=None):
+        """The place of a symbol's value, with the calls that put it there; `out` where that is decided."""
+        if not isinstance(symbol, Symbol):
+            return self.like.new_tensor(symbol)
+        if symbol not in self.places:
+            name, arguments = _fused(symbol, self.uses)
+            places = [self.compute(a) for a in arguments]
+            self.places[symbol] = out if out is not None else self._scratch(symbol, name, arguments, places)
+            self.apply(name, *places, self.places[symbol])
+        return self.places[symbol]
+
+    def _scratch(self, symbol, name, arguments, places):
+        """A place for a value: that of the first argument, if nothing else reads it, or a new one."""
+        self.free.add(symbol)
+        first = arguments[0]
+        boolean = name in ("==", ">=")
+        width = max(_width(place) for place in places)
+        mine = first in self.free and self.uses[first] == 1 and not boolean
+        if mine and _width(places[0]) == width and places[0].dtype == self.like.dtype:
+            return places[0]
+        return self.like.new_empty(width, self.lanes, dtype=torch.bool if boolean else self.like.dtype)
+
+
+def _width(place):
+    tensor = place if isinstance(place, torch.Tensor) else place[0]
+    return tensor.shape[0] if tensor.dim() else 1
+
+
+def _fused(symbol, uses):
+    """An operation and its arguments; what one call does at once is one operation: a + b * c, (1 - z) * a + z * b."""
+    products = [a for a in symbol.arguments if _is(a, "*") and uses[a] == 1] if symbol.operator == "+" else []
+    if len(products) == 2:
+        for one, other in (products, products[::-1]):
+            for (kept, a), (share, b) in product(_orders(one), _orders(other)):
+                if _is_rest(kept, share) and isinstance(a, Symbol) and isinstance(b, Symbol):
+                    return "blend", (a, b, share)
+    for one in products[::-1]:
+        first, second = symbol.arguments
+        other = first if one is second else second
+        if all(isinstance(a, Symbol) for a in (*one.arguments, other)):
+            return "multiply-add", (other, *one.arguments)
+    return symbol.operator, symbol.arguments
+
+
+def _orders(symbol):
+    return symbol.arguments, symbol.arguments[::-1]
+
+
+def _is_rest(kept, share):
+    """Whether `kept` is written as 1 - share."""
+    if not _is(kept, "-") or isinstance(kept.arguments[0], Symbol):
+        return False
+    return kept.arguments[0] == 1 and kept.arguments[1] is share
+
+
+def _is(a, name):
+    return isinstance(a, Symbol) and a.operator == name

@@ -1,0 +1,220 @@
+"""The generic engine against the reference, for every cell, and the parts that it is made of."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from test_cells import (
+    NAMES,
+    arrays,
+    cases,
+    chunks_equal_whole,
+    close,
+    detached,
+    every_case,
+    every_size,
+    gradients,
+    over,
+    tensors,
+    unrolled,
+)
+
+from charrnn import cells
+from charrnn.cells.base import Cell, sigmoid, tanh
+from charrnn.cells.trace import Symbol
+from charrnn.engine import generic, reference
+from charrnn.engine.generic import backward
+from charrnn.engine.generic.cut import cut
+from charrnn.engine.generic.pointwise import Calls, evaluate
+from charrnn.engine.generic.products import product
+
+
+@pytest.fixture(params=[1 << 19, 60], ids=["one block", "many blocks"])
+def blocks(request, monkeypatch):
+    """The backward pass over all steps at once, and in blocks of a few."""
+    monkeypatch.setattr(backward, "BLOCK", request.param)
+
+
+def equals_reference(case, drawn, tolerance):
+    mine, law = (unrolled(engine, case.cell(), drawn, case.n) for engine in (generic, reference))
+    close(detached(mine), detached(law), tolerance, str(case))
+    close(gradients(mine, drawn), gradients(law, drawn), tolerance, str(case))
+
+
+@every_case
+def test_it_equals_the_reference(case, blocks):
+    equals_reference(case, tensors(arrays(case, 7), gradients=True), 1e-10)
+
+
+@over(cases(sizes=((16, 32),)))
+def test_it_equals_the_reference_in_float32(case):
+    """Products go through oneDNN there; 1e-4 because sums of 7 steps and 32 units are rounded to 24 bits."""
+    drawn = {name: 0.3 * torch.tensor(a, dtype=torch.float32) for name, a in arrays(case, 7).items()}
+    if "state.t" in drawn:
+        drawn["state.t"] = torch.tensor(arrays(case, 7)["state.t"], dtype=torch.float32)
+    drawn = {name: a.requires_grad_(name != "state.t") for name, a in drawn.items()}
+    equals_reference(case, drawn, 1e-4)
+
+
+@every_size
+def test_chunks_equal_the_whole(case):
+    chunks_equal_whole(generic, case, torch.tensor)
+
+
+@every_size
+def test_without_gradients_the_values_are_the_same(case):
+    drawn = tensors(arrays(case, 6), gradients=True)
+    kept = unrolled(generic, case.cell(), drawn, case.n)
+    with torch.no_grad():
+        close(unrolled(generic, case.cell(), drawn, case.n), detached(kept), 0.0, str(case))
+
+
+@every_size
+def test_gradients_are_finite_from_the_initial_state(case):
+    drawn = tensors(arrays(case, 3, "initial"), gradients=True)
+    outputs = unrolled(generic, case.cell(), drawn, case.n)
+    for name, gradient in gradients({k: a for k, a in outputs.items() if k[:2] == "up"}, drawn).items():
+        assert gradient.isfinite().all(), name
+
+
+def test_only_the_gradients_that_are_wanted():
+    """The input of the first layer, or frozen weights, need none."""
+    case = cases(["lstm"])[0]
+    drawn = tensors(arrays(case, 5))
+    drawn["U.i"].requires_grad_()
+    mine, law = (gradients(unrolled(engine, case.cell(), drawn, case.n), drawn) for engine in (generic, reference))
+    assert set(mine) == {"U.i"}
+    close(mine, law, 1e-12)
+
+
+def test_one_lane_and_one_step():
+    case = cases(["gru"])[0]
+    drawn = {k: a[:1, :1] if k == "x" else a[:1] if k == "state.h" else a for k, a in arrays(case, 1).items()}
+    equals_reference(case, {k: torch.tensor(a).requires_grad_() for k, a in drawn.items()}, 1e-12)
+
+
+def test_it_refuses_what_is_no_tensor():
+    assert "torch tensors" in generic.refuses(cells.make("lstm"), np.zeros(1))
+    assert not generic.refuses(cells.make("lstm"), torch.zeros(1))
+
+
+# ---- the cut
+
+
+def rows(name):
+    return [(row.gate, [matrix for _, matrix in row.terms]) for row in cut(cells.make(name)).rows]
+
+
+def test_sums_become_rows():
+    assert rows("lstm") == [("g", ["g"]), ("f", ["f"]), ("i", ["i"]), ("o", ["o"])]  # sigmoids side by side
+    assert rows("gru") == [("n", []), ("z", ["z"]), ("r", ["r"]), ("", ["n"])]  # n is gated between the two
+    assert sorted(rows("sru")) == [("f", []), ("r", []), ("u", [])]
+    assert ("i", ["i", "ii", "fi", "oi"]) in rows("fgr")
+
+
+def test_events_follow_what_they_need():
+    found = cut(cells.make("gru-cho"))
+    kinds = [kind for kind, _ in found.events]
+    assert kinds == ["product", "node", "product", "node"]  # h into r and z, r * h, that into n, the new h
+    assert found.events[1][1].symbol is found.events[2][1] and found.events[3][1] is found.state["h"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_lies_together_is_contiguous(name):
+    """No cell of ours wants more than two products for one left side."""
+    cell = cells.make(name)
+    size = {row.symbol: (k, k + 1) for k, row in enumerate(cut(cell).rows)}
+    for left, fed in cut(cell).lefts.items():
+        places = sorted(size[row.symbol] for row in fed)
+        assert sum(a[1] != b[0] for a, b in pairwise(places)) <= 1, (name, left)
+
+
+class Twins(Cell):
+    """Two states with one value, one that only moves on, and one that is the input: nothing that any paper has."""
+
+    gates, state, up = "a b", "h c d e", "y h"
+
+    def step(self, x, U, v, h, c, d, e):
+        a = tanh(x.a + h @ U.a + c @ U.a2 + v.a * d)
+        y = (1 - sigmoid(a)) * h + sigmoid(a) * x.raw
+        return y, a, a, c, x.b
+
+
+@pytest.mark.parametrize("m", [3, 4])
+def test_whatever_a_person_writes(m, blocks):
+    random, cell = np.random.default_rng(3), Twins()
+    shapes = {"W.a": (m, 4), "b.a": (4,), "W.b": (m, 4), "b.b": (4,), "U.a": (4, 4), "U.a2": (4, 4), "v.a": (4,)}
+    shapes |= {"W.raw": (m, 4)} if m != 4 else {}
+    shapes |= {"x": (6, 2, m)} | {f"state.{name}": (2, 4) for name in "hcde"}
+    drawn = {name: torch.tensor(random.normal(size=shape)).requires_grad_() for name, shape in shapes.items()}
+    mine, law = (unrolled(engine, cell, drawn, 4) for engine in (generic, reference))
+    close(detached(mine), detached(law), 1e-12)
+    close(gradients(mine, drawn), gradients(law, drawn), 1e-12)
+
+
+# ---- arithmetic into buffers
+
+
+def leaf(name):
+    return Symbol("leaf", name)
+
+
+def uses(*symbols):
+    counts, waiting = {}, list(symbols)
+    while waiting:
+        for a in waiting.pop().inputs:
+            counts[a] = counts.get(a, 0) + 1
+            waiting += [a] if counts[a] == 1 else []
+    return counts
+
+
+def computed(symbol, values):
+    """What calls give at two steps; the values at the second are twice those at the first."""
+    like = torch.zeros(1, dtype=torch.float64)
+    calls = Calls(like, 2, uses(symbol))
+    calls.places = {name: [a, 2 * a] for name, a in values.items()}
+    results = [like.new_empty(3, 2), like.new_empty(3, 2)]
+    calls.compute(symbol, results)
+    calls.run(2)
+    return calls, results
+
+
+a, b, c, z = (leaf(name) for name in "abcz")
+
+
+@pytest.mark.parametrize(
+    ("symbol", "count"),
+    [
+        (a + b * c, 1),
+        (b * c + a, 1),
+        ((1 - z) * a + z * b, 1),
+        (z * a + (1 - z) * b, 1),
+        (a + 2 * c, 2),
+        ((2 - z) * a + z * b, 3),
+        ((1 - z) * a + c * b, 3),
+        (tanh(a) * sigmoid(b) - c / (a * a + 1), 7),
+        (a % (b * b + 1), 3),
+    ],
+    ids=str,
+)
+def test_calls_do_what_the_symbols_say(symbol, count):
+    random = np.random.default_rng(1)
+    values = {name: torch.tensor(random.uniform(0.2, 0.9, (3, 2))) for name in (a, b, c, z)}
+    before = {name: value.clone() for name, value in values.items()}
+    calls, results = computed(symbol, values)
+    assert len(calls.functions) == count
+    for factor, result in enumerate(results, 1):
+        expected = evaluate(symbol, {name: factor * value for name, value in before.items()})
+        torch.testing.assert_close(result, expected, rtol=1e-14, atol=1e-14)
+    for name in values:  # inputs are not written over
+        assert torch.equal(values[name], before[name])
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+@pytest.mark.parametrize("N", [1, 5])
+def test_product(kind, N):
+    random = np.random.default_rng(4)
+    a, b = random.normal(size=(6, 9)), random.normal(size=(9, N))
+    result = product(torch.tensor(a, dtype=kind), torch.tensor(b, dtype=kind))
+    np.testing.assert_allclose(result.numpy(), a @ b, rtol=0, atol=1e-5 if kind is torch.float32 else 1e-13)
