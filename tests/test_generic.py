@@ -57,6 +57,23 @@ def test_it_equals_the_reference_in_float32(case):
     equals_reference(case, drawn, 1e-4)
 
 
+@pytest.mark.parametrize("name", ["lstm", "gru-cho", "mogrifier"])
+def test_mixed_precision_rounds_the_products_alone(name):
+    """Within 0.05, since bfloat16 has 8 bits; states stay float32, and gradients come in the weights' precision."""
+    case = cases([name], sizes=((16, 32),))[0]
+    drawn = {k: torch.tensor(0.3 * a, dtype=torch.float32).requires_grad_() for k, a in arrays(case, 7).items()}
+    exact = unrolled(generic, case.cell(), drawn, case.n)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = unrolled(generic, case.cell(), drawn, case.n)
+    assert all(a.dtype == torch.float32 for a in mixed.values())
+    assert not torch.equal(mixed["up.h"], exact["up.h"])
+    close(detached(mixed), detached(exact), 0.05, str(case))
+    mine, law = gradients(mixed, drawn), gradients(exact, drawn)
+    for key in mine:
+        error = (mine[key] - law[key]).norm() / law[key].norm()
+        assert mine[key].dtype == torch.float32 and error < 0.05, (key, error)
+
+
 @every_size
 def test_chunks_equal_the_whole(case):
     chunks_equal_whole(generic, case, torch.tensor)

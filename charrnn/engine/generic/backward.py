@@ -87,16 +87,15 @@ class Backward:
         side = self.side[: R * (end - start) * B].view(R, -1)  # the steps side by side
         side.view(R, -1, B).copy_(self.rows[: end - start].transpose(0, 1))
         for bundle in self.layout.bundles:
-            if bundle.stacked:
-                value = _side(self.done.stacks[bundle][start:end])
-            else:
-                value = torch.cat([_side(again.left(left)) for left in bundle.spans])
+            lefts = [self.done.stacks[bundle][start:end]] if bundle.stacked else map(again.left, bundle.spans)
+            value = torch.cat([_side(left) for left in lefts]).to(self.done.precision)
             for a, b in bundle.parts:
                 if (bundle, (a, b)) in self.wanted:
                     self.gradients[bundle, (a, b)].add_(product(value, side[a:b].t()))
                 for left, (c, d) in bundle.spans.items():
                     if not self.layout.is_serial(left) and left.arguments[0] in self.wanted:
-                        change = product(self.done.given[bundle, (a, b)][c:d], side[a:b]).view(d - c, -1, B)
+                        matrix = self.done.given[bundle, (a, b)][c:d].to(self.done.precision)
+                        change = product(matrix, side[a:b]).view(d - c, -1, B)
                         self.gradients[left.arguments[0]][start:end].transpose(1, 2).add_(change.transpose(0, 1))
 
 

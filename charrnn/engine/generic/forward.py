@@ -2,7 +2,7 @@
 
 from .layout import X
 from .pointwise import Calls
-from .products import product
+from .products import precision, product
 
 
 class Forward:
@@ -17,6 +17,7 @@ class Forward:
         self.layout, self.cut, self.given, self.T, self.B = layout, layout.cut, given, T, B
         self.names = layout.cell.states
         self.like = given[self.names[0]]
+        self.precision = precision(self.like)  # of the products; all else is as precise as the states
         self.rows = self.like.new_empty(T if keep else 1, layout.size, B)
         self._make_buffers()
         self.calls = Calls(self.like, B, self.cut.uses)
@@ -90,7 +91,7 @@ class Forward:
         else:
             values = self.computed[bundle] if bundle.computed else self.calls.places[next(iter(bundle.spans))]
         for part, rows in bundle.parts.items():
-            matrix = self.given[bundle, part].t().contiguous()
+            matrix = self.given[bundle, part].t().to(self.precision).contiguous()
             for (a, b), fresh in self._fresh(part, rows):
                 start = part[0]
                 self.calls.add(_set if fresh else _add, matrix[a - start : b - start], values, self._part(a, b))
