@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from . import cells
-from .cells.base import Names, join, take
+from .cells.base import Names, affine, join, take
 from .cells.trace import parameters
 from .engine import bind
 from .errors import UsageError
@@ -115,7 +115,7 @@ class Model:
             tops.append(x)
             after.append(new)
         top = join(*tops) if self.skips else x
-        return top @ p.W + p.b, after
+        return affine(top, p.W, p.b), after
 
 
 def mask_count(cell, name, n, size):

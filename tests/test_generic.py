@@ -27,7 +27,7 @@ from charrnn.engine import generic, reference
 from charrnn.engine.generic import backward
 from charrnn.engine.generic.cut import cut
 from charrnn.engine.generic.pointwise import Calls, evaluate
-from charrnn.engine.generic.products import product
+from charrnn.engine.products import affine, product
 
 
 @pytest.fixture(params=[1 << 19, 60], ids=["one block", "many blocks"])
@@ -235,3 +235,11 @@ def test_product(kind, N):
     a, b = random.normal(size=(6, 9)), random.normal(size=(9, N))
     result = product(torch.tensor(a, dtype=kind), torch.tensor(b, dtype=kind))
     np.testing.assert_allclose(result.numpy(), a @ b, rtol=0, atol=1e-5 if kind is torch.float32 else 1e-13)
+
+
+def test_affine_is_a_product_and_a_sum():
+    random = np.random.default_rng(4)
+    drawn = [torch.tensor(random.normal(size=shape)).requires_grad_() for shape in ((3, 2, 5), (5, 4), (4,))]
+    assert torch.autograd.gradcheck(affine, drawn)
+    a, W, b = (d.detach().numpy() for d in drawn)
+    np.testing.assert_allclose(affine(*drawn).detach(), a @ W + b, rtol=0, atol=1e-13)

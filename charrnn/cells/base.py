@@ -80,6 +80,11 @@ def take(table, ids):
 
 
 @operator
+def affine(a, W, b):
+    """a @ W + b for a (..., k), W (k, n), b (n,)."""
+
+
+@operator
 def join(a, *others):
     """Arrays side by side along their last axis."""
 

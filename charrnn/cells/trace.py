@@ -50,6 +50,7 @@ for _name, _symbol in dict(add="+", sub="-", mul="*", truediv="/", matmul="@", m
 Symbol.__neg__ = lambda self: Symbol("-", 0, self)
 for _name, _operator in base.OPERATORS.items():
     _operator.register(Symbol, lambda *arguments, _name=_name: Symbol(_name, *arguments))
+base.affine.register(Symbol, lambda a, W, b: a @ W + b)
 
 
 class _Leaves:

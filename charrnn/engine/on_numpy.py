@@ -35,6 +35,7 @@ for _name, _function in dict(
     maximum=np.maximum,
     where=np.where,
     take=lambda table, ids: table[ids],
+    affine=lambda a, W, b: a @ W + b,
     join=lambda *arrays: np.concatenate(arrays, axis=-1),
     stack=lambda *arrays: np.stack(arrays),
     block_diagonal=block_diagonal,

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from ..cells import base
+from .products import affine
 
 for _name, _function in dict(
     sigmoid=torch.sigmoid,
@@ -16,6 +17,7 @@ for _name, _function in dict(
     maximum=torch.maximum,
     where=torch.where,
     take=lambda table, ids: F.embedding(ids, table),
+    affine=affine,
     join=lambda *arrays: torch.cat(arrays, dim=-1),
     stack=lambda *arrays: torch.stack(arrays),
     block_diagonal=lambda blocks: torch.block_diag(*blocks),

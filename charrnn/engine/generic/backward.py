@@ -2,8 +2,8 @@
 
 import torch
 
+from ..products import product
 from .forward import feature_major
-from .products import product
 from .recomputed import Recomputed
 from .serial import Serial
 

@@ -1,8 +1,8 @@
 """The forward pass of the generic engine."""
 
+from ..products import precision, product
 from .layout import X
 from .pointwise import Calls
-from .products import precision, product
 
 
 class Forward:

@@ -2,8 +2,8 @@
 
 import torch
 
+from ..products import product
 from .pointwise import Calls
-from .products import product
 
 
 class Serial:
