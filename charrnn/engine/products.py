@@ -8,12 +8,35 @@ from torch.autograd.function import once_differentiable
 _LINEAR = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
 
 
+SMALL = 1_500_000  # multiplications of a product for which calling oneDNN costs more than it saves
+
+
 def product(a, b):
     """a (M, K) @ b (K, N) in the precision of a, which is contiguous; b or its transpose is too."""
     b = b.to(a.dtype)
-    if _LINEAR is None or a.dtype == torch.float64 or a.device.type != "cpu" or b.shape[1] == 1:
-        return torch.mm(a, b)
-    return _LINEAR(a, b.t(), None, "none", [], "")
+    return torch.mm(a, b) if _by_torch(a, b) else _LINEAR(a, b.t(), None, "none", [], "")
+
+
+def set_product(a, b, out):
+    """As `product`, into a place that is there."""
+    if a.dtype == out.dtype and _by_torch(a, b):
+        torch.mm(a, b, out=out)
+    else:
+        out.copy_(product(a, b))
+
+
+def add_product(a, b, out):
+    """As `product`, added to what is there."""
+    if a.dtype == out.dtype and _by_torch(a, b):
+        out.addmm_(a, b)
+    else:
+        out.add_(product(a, b))
+
+
+def _by_torch(a, b):
+    if _LINEAR is None or a.dtype == torch.float64 or a.device.type != "cpu":
+        return True
+    return b.shape[1] == 1 or a.shape[0] * b.numel() < SMALL
 
 
 def precision(like):

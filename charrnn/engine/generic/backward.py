@@ -60,11 +60,8 @@ class Backward:
             self._start(slope, self.above.get(node), bool(self.done.states_of(node)), start, size)
         again = Recomputed(self.done, self.wanted, self.inputs, start, end)
         Serial(self.done, self.slope, self.rows, size).run(again)
-        for name, slope in again.pass_on(lambda node: self.slope[node][1 : size + 1]):
-            if name in self.inputs:
-                self.gradients[name][start:end].add_(slope.transpose(1, 2))
-            else:
-                self.gradients[name].add_(slope.sum(-1))
+        for node, slope in self.slope.items():
+            self._inputs(again.changes(node), slope[1 : size + 1], start, end)
         self._weights(again)
 
     @staticmethod
@@ -81,13 +78,23 @@ class Backward:
         if carried and start:
             slope[0].copy_(above[start - 1])
 
+    def _inputs(self, changes, slope, start, end):
+        """The gradients of what a node reads and no step waits for: vectors, and inputs over time."""
+        for meaning, (symbol, *_), change in changes:
+            if meaning == "input":
+                name = symbol.arguments[0]
+                if name in self.inputs:
+                    self.gradients[name][start:end].transpose(1, 2).addcmul_(slope, change)
+                else:
+                    self.gradients[name].add_((slope * change).sum((0, 2)))
+
     def _weights(self, again):
         """The gradients of the matrices, and of the inputs that are multiplied, for a block."""
         start, end, B, R = again.start, again.end, self.done.B, self.layout.size
         side = self.side[: R * (end - start) * B].view(R, -1)  # the steps side by side
         side.view(R, -1, B).copy_(self.rows[: end - start].transpose(0, 1))
         for bundle in self.layout.bundles:
-            lefts = [self.done.stacks[bundle][start:end]] if bundle.stacked else map(again.left, bundle.spans)
+            lefts = [self.done.stacks[bundle][start:end]] if bundle.stacked else map(again.value, bundle.spans)
             value = torch.cat([_side(left) for left in lefts]).to(self.done.precision)
             for a, b in bundle.parts:
                 if (bundle, (a, b)) in self.wanted:

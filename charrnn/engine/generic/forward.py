@@ -1,6 +1,6 @@
 """The forward pass of the generic engine."""
 
-from ..products import precision, product
+from ..products import add_product, precision, set_product
 from .layout import X
 from .pointwise import Calls
 
@@ -94,7 +94,9 @@ class Forward:
             matrix = self.given[bundle, part].t().to(self.precision).contiguous()
             for (a, b), fresh in self._fresh(part, rows):
                 start = part[0]
-                self.calls.add(_set if fresh else _add, matrix[a - start : b - start], values, self._part(a, b))
+                self.calls.add(
+                    set_product if fresh else add_product, matrix[a - start : b - start], values, self._part(a, b)
+                )
             self.begun |= {*rows}
         self._complete(bundle)
 
@@ -138,14 +140,6 @@ class Forward:
         self.calls.free.discard(node.symbol)
         for other in places[1:]:
             self.calls.apply("copy", first, other)
-
-
-def _set(matrix, values, out):
-    out.copy_(product(matrix, values))
-
-
-def _add(matrix, values, out):
-    out.add_(product(matrix, values))
 
 
 def beside(vector, lanes):

@@ -2,7 +2,7 @@
 
 import torch
 
-from ..products import product
+from ..products import add_product, product, set_product
 from .pointwise import Calls
 
 
@@ -23,9 +23,8 @@ class Serial:
         """All steps, with the slopes of the nodes computed `again`."""
         for kind, what in reversed(self.layout.events):
             if kind == "node":
-                for meaning, symbols, leaf in again.leaves[what]:
-                    if again.slope(leaf) is not None:
-                        self._through_node(what, meaning, symbols, again.slope(leaf))
+                for meaning, symbols, slope in again.changes(what):
+                    self._through_node(what, meaning, symbols, slope)
             else:
                 self._through_product(what)
         for symbol in self.cut.row_of.keys() - self.written:
@@ -42,7 +41,7 @@ class Serial:
             shape = self.size, len(symbols), -1, self.done.B
             places = _backwards(self.rows[: self.size, a:b].view(shape))
             self._write(symbols, _set, _add, self.after[node], _backwards(slope.reshape(shape)), places)
-        else:
+        elif meaning != "input":  # which no step waits for
             self.calls.add(_add, self.after[node], _backwards(slope), self._place(symbols[0]))
 
     def _through_product(self, bundle):
@@ -54,10 +53,12 @@ class Serial:
         for part in bundle.parts:
             matrix, rows = self.done.given[bundle, part][start:end].to(self.done.precision), self._rows(*part)
             if lefts[0] in self.cut.row_of:  # then it is the only one
-                self._write(lefts, _set_product, _add_product, matrix, rows, self._rows(*self.layout.places[lefts[0]]))
+                self._write(lefts, set_product, add_product, matrix, rows, self._rows(*self.layout.places[lefts[0]]))
             else:
                 spans = [(bundle.spans[left][0] - start, bundle.spans[left][1] - start) for left in lefts]
-                self.calls.add(_spread(spans), matrix, rows, *map(self._place, lefts))
+                self.calls.add(
+                    _spread(spans) if len(lefts) > 1 else add_product, matrix, rows, *map(self._place, lefts)
+                )
 
     def _place(self, symbol):
         """Where the gradient of a node, or of an old state, is collected."""
@@ -84,14 +85,6 @@ def _set(slope, change, out):
 
 def _add(slope, change, out):
     out.addcmul_(slope, change)
-
-
-def _set_product(matrix, slope, out):
-    out.copy_(product(matrix, slope))
-
-
-def _add_product(matrix, slope, out):
-    out.add_(product(matrix, slope))
 
 
 def _spread(spans):
