@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from charrnn import cells
-from charrnn.cells.base import OPERATORS, Cell, Names, relu, sigmoid, tanh
+from charrnn.cells.base import OPERATORS, Cell, Names, advance, relu, sigmoid, tanh
 from charrnn.cells.trace import formula, parameters, trace
 from charrnn.engine import (
     bind,
@@ -766,6 +766,51 @@ def test_unknown_cells_and_settings_name_the_nearest():
 def test_settings_that_cannot_be(name, n, settings, word):
     with refused(f"--cell-opt {word}", name):
         Model(name, symbols=5, embed=3, hidden=n, layers=1, settings=settings)
+
+
+# Counting
+
+
+def peaks(cell, count=200, windows=3, length=100):
+    """How far from 0 each state of `count` cells of one unit was in each window of time: {state: (windows, count)}.
+
+    In each of them gates are wide open or shut, matrices are -1, 0 or 1, and the input is always the same.
+    """
+    random, t = np.random.default_rng(4), trace(cell)
+
+    def pick(names, *values):
+        return {name: random.choice(values, (count, 1, 1)) for name in names}  # a batch of matrices 1 x 1
+
+    fixed = {name.split(".", 1)[1]: values(np.zeros((1, 1))) for name, values in cell.constants(1).items()}
+    x, U = Names(**pick(t.gates, -50.0, 50.0), **pick(["raw"], -1.0, 1.0)), Names(**pick(t.matrices, -1.0, 0.0, 1.0))
+    v, below = Names(**pick(t.vectors, -50.0, 1.0, 50.0) | fixed), Names(**pick(t.below, -1.0, 1.0))
+    state = {name: np.full((count, 1, 1), cell.initial().get(name, 0.0)) for name in cell.states}
+    found = {name: np.zeros((windows, count)) for name in cell.states}
+    for step in range(windows * length):
+        with np.errstate(over="ignore", invalid="ignore"):  # one may grow faster than a counter does
+            state = advance(cell, x, U, v, below, state)[1]
+        for name, peak in found.items():
+            peak[step // length] = np.maximum(peak[step // length], abs(state[name][:, 0, 0]))
+    return found
+
+
+BOUNDED_BY_ANOTHER = {"slstm": {"c"}}  # only c / n is read, and it stays between -1 and 1
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"), [(name, settings) for name in NAMES for settings in SETTINGS.get(name, [{}])], ids=str
+)
+def test_what_can_count_grows_and_nothing_else_does(name, settings):
+    for cell in {cells.make(name, settings).at(layer) for layer in (0, 1)}:
+        found = peaks(cell)
+        if cell.counter:
+            first, second, third = found[cell.counter]
+            grows = second - first > 10
+            assert grows.sum() > 3 and (np.isclose(third - second, second - first, rtol=1e-6) & grows).sum() > 3
+        else:
+            for state in set(cell.states) - set(cell.carried.split()) - BOUNDED_BY_ANOTHER.get(name, set()):
+                first, _, third = found[state]
+                assert (third <= first + 1).all(), state
 
 
 # Clockwork
