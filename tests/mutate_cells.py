@@ -18,7 +18,10 @@ from test_cells import cases, equals_oracle
 from charrnn import cells
 from charrnn.cells import base
 
-EQUIVALENT = {}  # (cell, mutation): why it computes the same
+EQUIVALENT = {  # (cell, mutation): why it computes the same
+    ("clockwork", "t % v.period -> -(t % v.period)"): "it is compared with 0, and -a is 0 exactly where a is",
+    ("mogrifier", "k % 2 -> -(k % 2)"): "it is asked only whether it is 0, and -a is 0 exactly where a is",
+}
 
 SWAPS = {"sigmoid": ["tanh"], "tanh": ["sigmoid"], "relu": ["tanh"], "log_sigmoid": ["sigmoid"], "exp": ["sigmoid"]}
 FLIPS = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Eq: ast.NotEq, ast.GtE: ast.Lt}
@@ -31,6 +34,8 @@ def other_expressions(node):
         if type(node.op) in FLIPS:
             yield ast.BinOp(node.left, FLIPS[type(node.op)](), node.right)
             yield ast.BinOp(ast.UnaryOp(ast.USub(), node.left), node.op, node.right)
+        else:
+            yield ast.UnaryOp(ast.USub(), node)
         yield node.left
         yield ast.UnaryOp(ast.USub(), node.right) if isinstance(node.op, ast.Sub) else node.right
     if isinstance(node, ast.UnaryOp):
@@ -42,6 +47,10 @@ def other_expressions(node):
             yield ast.Name(name, ast.Load())
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("maximum", "where"):
         yield from node.args[-2:]
+    if isinstance(node, ast.Call) and len(node.args) == 1:
+        yield ast.Call(node.func, [ast.UnaryOp(ast.USub(), node.args[0])], [])
+    if isinstance(node, ast.IfExp):
+        yield from (node.body, node.orelse)
 
 
 class _Replace(ast.NodeTransformer):
@@ -99,6 +108,36 @@ def wrong_names(step):
                 yield f"{space}: {name} -> {other}", node.lineno, renamed(step, [(node, field, other)])
 
 
+class _Sorted(ast.NodeTransformer):
+    def visit_BinOp(self, node):
+        node = self.generic_visit(node)
+        if isinstance(node.op, ast.Add | ast.Mult):
+            node.left, node.right = sorted((node.left, node.right), key=ast.unparse)
+        return node
+
+
+def sorted_operands(statement):
+    """The text of a statement in which a + b and b + a, or a * b and b * a, read the same."""
+    return ast.unparse(_Sorted().visit(copy.deepcopy(statement)))
+
+
+def wrong_quantities(step):
+    """Another quantity in the place of one, and two quantities of a line, such as its gates, swapped."""
+    bound = {argument.arg for argument in step.args.args} - {"self", *SPACES}
+    for place, statement in enumerate(step.body):
+        spaces = {id(node.value) for node in ast.walk(statement) if isinstance(node, ast.Attribute)}
+        found = [node for node in loads(statement) if node.id in bound and id(node) not in spaces]
+        text = ast.unparse(statement)
+        for node in found:
+            for other in sorted(bound - {node.id}):
+                yield f"{node.id} -> {other} in {text}", node.lineno, renamed(step, [(node, "id", other)])
+        for a, b in combinations(sorted({node.id for node in found}), 2):
+            wrong = renamed(step, [(node, "id", b if node.id == a else a) for node in found if node.id in (a, b)])
+            if sorted_operands(wrong.body[place]) != sorted_operands(statement):
+                yield f"{a} and {b} swapped in {text}", statement.lineno, wrong
+        bound |= stored(statement)
+
+
 def stored(statement):
     names = [n for n in ast.walk(statement) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
     return {name.id for name in names} | ({statement.name} if isinstance(statement, ast.FunctionDef) else set())
@@ -140,8 +179,8 @@ def mutants(kind):
     file = ast.parse(inspect.getsource(module))
     whole = next(node for node in file.body if isinstance(node, ast.ClassDef) and node.name == kind.__name__)
     step = next(node for node in whole.body if isinstance(node, ast.FunctionDef) and node.name == "step")
-    ways = [("itself", step.lineno, step), *wrong_expressions(step), *wrong_names(step), *wrong_times(step)]
-    for mutation, line, wrong in ways:
+    kinds = (wrong_expressions, wrong_names, wrong_quantities, wrong_times)
+    for mutation, line, wrong in [("itself", step.lineno, step), *(way for kind in kinds for way in kind(step))]:
         body = [wrong if node is step else node for node in whole.body]
         made = copy.copy(whole)
         made.body = body

@@ -86,19 +86,86 @@ def peephole(w, x, below, state):
     return {"h": h}, {"h": h, "c": c}
 
 
-def fgr(w, x, below, state):
-    """Greff et al. 2015, section 3: the peephole LSTM, and i_{t-1}, f_{t-1}, o_{t-1} enter each of the three gates."""
-    h, past = state["h"], state["c"]
+def lstm_1997(w, x, below, state):
+    """Hochreiter & Schmidhuber 1997, appendix A.1, equations 3 to 9, with blocks of one cell; gates see all outputs.
 
-    def gate(name, memory):
-        recurrent = [times(state[source], w[f"U.{source}{name}"]) for source in "ifo"]
-        return sigmoid(add(A(w, name, x, h), mul(w[f"v.{name}"], memory), *recurrent))
+    The paper's g(x) = 4 s(x) - 2 and h(x) = 2 s(x) - 1 are tanh in another scale, so that its cell is the one with tanh
+    twice where the weights into g, and the internal state s, are twice those given here.
+    """
+    y, s = state["h"], [2.0 * number for number in state["c"]]
+    net_in, net_out = A(w, "i", x, y), A(w, "o", x, y)
+    net_c = [2.0 * number for number in A(w, "g", x, y)]
+    g = [4.0 / (1.0 + math.exp(-number)) - 2.0 for number in net_c]
+    s = add(s, mul(sigmoid(net_in), g))
+    h = [2.0 / (1.0 + math.exp(-number)) - 1.0 for number in s]
+    y = mul(sigmoid(net_out), h)
+    return {"h": y}, {"h": y, "c": [number / 2.0 for number in s]}
 
-    i, f = gate("i", past), gate("f", past)
-    c = add(mul(i, tanh(A(w, "g", x, h))), mul(f, past))
-    o = gate("o", c)
-    h = mul(o, tanh(c))
-    return {"h": h}, {"h": h, "c": c, "i": i, "f": f, "o": o}
+
+def greff(variant):
+    """Greff et al. 2015: the vanilla LSTM of section 2 (the block input z stands in our g) in one of its variants."""
+
+    def step(w, x, below, state, peepholes=None):
+        y, past = state["h"], state["c"]
+        none, every = [0.0] * len(y), [1.0] * len(y)
+        with_peepholes = variant != "np" if peepholes is None else peepholes
+
+        def gate(name, memory):
+            a = add(A(w, name, x, y), mul(w[f"v.{name}"], memory) if with_peepholes else none)
+            if variant == "fgr":  # R_ii i_{t-1} + R_fi f_{t-1} + R_oi o_{t-1}, and so for the other two
+                a = add(a, *(times(state[source], w[f"U.{source}_{name}"]) for source in "ifo"))
+            return sigmoid(a)
+
+        z = A(w, "g", x, y)
+        z = z if variant == "niaf" else tanh(z)
+        i = every if variant == "nig" else gate("i", past)
+        if variant == "nfg":
+            f = every
+        elif variant == "cifg":
+            f = one_minus(i)
+        else:
+            f = gate("f", past)
+        c = add(mul(z, i), mul(past, f))
+        o = every if variant == "nog" else gate("o", c)
+        y = mul(c if variant == "noaf" else tanh(c), o)
+        return {"h": y}, {"h": y, "c": c} | ({"i": i, "f": f, "o": o} if variant == "fgr" else {})
+
+    return step
+
+
+def cifg(w, x, below, state, peepholes=0):
+    """Greff et al. 2015, CIFG: f_t = 1 - i_t; the paper's has peepholes."""
+    return greff("cifg")(w, x, below, state, peepholes)
+
+
+def mut1(w, x, below, state):
+    """Jozefowicz, Zaremba & Sutskever 2015, MUT1; x_t itself enters (projected where the widths differ)."""
+    h, x_n = state["h"], times(x, w["W.raw"]) if "W.raw" in w else x
+    z = sigmoid(add(times(x, w["W.z"]), w["b.z"]))
+    r = sigmoid(A(w, "r", x, h))
+    new = tanh(add(times(mul(r, h), w["U.h"]), tanh(x_n), w["v.h"]))
+    h = add(mul(new, z), mul(h, one_minus(z)))
+    return {"h": h}, {"h": h}
+
+
+def mut2(w, x, below, state):
+    """Jozefowicz, Zaremba & Sutskever 2015, MUT2; x_t itself enters (projected where the widths differ)."""
+    h, x_n = state["h"], times(x, w["W.raw"]) if "W.raw" in w else x
+    z = sigmoid(A(w, "z", x, h))
+    r = sigmoid(add(x_n, times(h, w["U.r"]), w["v.r"]))
+    new = tanh(add(times(mul(r, h), w["U.h"]), times(x, w["W.h"]), w["b.h"]))
+    h = add(mul(new, z), mul(h, one_minus(z)))
+    return {"h": h}, {"h": h}
+
+
+def mut3(w, x, below, state):
+    """Jozefowicz, Zaremba & Sutskever 2015, MUT3."""
+    h = state["h"]
+    z = sigmoid(add(times(x, w["W.z"]), times(tanh(h), w["U.z"]), w["b.z"]))
+    r = sigmoid(A(w, "r", x, h))
+    new = tanh(add(times(mul(r, h), w["U.h"]), times(x, w["W.h"]), w["b.h"]))
+    h = add(mul(new, z), mul(h, one_minus(z)))
+    return {"h": h}, {"h": h}
 
 
 def depth_gated(w, x, below, state):
@@ -210,10 +277,21 @@ def sru(w, x, below, state, scale=3**0.5):
 ORACLES = {
     "rnn": rnn,
     "lstm": lstm,
+    "lstm-1997": lstm_1997,
     "gru": gru,
     "gru-cho": gru_cho,
     "peephole": peephole,
-    "fgr": fgr,
+    "cifg": cifg,
+    "nig": greff("nig"),
+    "nfg": greff("nfg"),
+    "nog": greff("nog"),
+    "niaf": greff("niaf"),
+    "noaf": greff("noaf"),
+    "np": greff("np"),
+    "fgr": greff("fgr"),
+    "mut1": mut1,
+    "mut2": mut2,
+    "mut3": mut3,
     "depth-gated": depth_gated,
     "grid": grid,
     "mogrifier": mogrifier,

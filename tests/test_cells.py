@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from charrnn import cells
-from charrnn.cells.base import OPERATORS, Cell, Names, relu, sigmoid, tanh
+from charrnn.cells.base import OPERATORS, Cell, Names, advance, relu, sigmoid, tanh
 from charrnn.cells.trace import formula, parameters, trace
 from charrnn.engine import (
     _fastest_first,
@@ -42,6 +42,7 @@ SETTINGS = {  # small enough for n = 4, and each branch of a step; other cells r
     "slstm": [{"heads": 2}],
     "mogrifier": [{"rounds": 5, "rank": 2}, {"rounds": 0, "rank": 1}],
     "sru": [{}, {"scale": 1.5}],
+    "cifg": [{"peepholes": 0}, {"peepholes": 1}],
 }
 B = 2
 
@@ -201,7 +202,7 @@ def test_wrong_equations_are_caught():
     import mutate_cells  # which imports this file
 
     judged = mutate_cells.judge("lstm")
-    assert len(judged) > 60
+    assert len(judged) > 120
     assert [(mutation, line) for mutation, line, error in judged if error is None] == []
 
 
@@ -390,10 +391,21 @@ def gate(m, n):
 COUNTS = {  # by hand, from the papers; above the first layer
     "rnn": lambda m, n, **_: gate(m, n),
     "lstm": lambda m, n: 4 * gate(m, n),
+    "lstm-1997": lambda m, n: 3 * gate(m, n),
     "gru": lambda m, n: 3 * gate(m, n) + n,
     "gru-cho": lambda m, n: 3 * gate(m, n),
     "peephole": lambda m, n: 4 * gate(m, n) + 3 * n,
+    "cifg": lambda m, n, peepholes=0: 3 * gate(m, n) + 2 * n * peepholes,
+    "nig": lambda m, n: 3 * gate(m, n) + 2 * n,
+    "nfg": lambda m, n: 3 * gate(m, n) + 2 * n,
+    "nog": lambda m, n: 3 * gate(m, n) + 2 * n,
+    "niaf": lambda m, n: 4 * gate(m, n) + 3 * n,
+    "noaf": lambda m, n: 4 * gate(m, n) + 3 * n,
+    "np": lambda m, n: 4 * gate(m, n),
     "fgr": lambda m, n: 4 * gate(m, n) + 3 * n + 9 * n * n,
+    "mut1": lambda m, n: (n * m + n) + gate(m, n) + (n * n + n) + (n * m if m != n else 0),
+    "mut2": lambda m, n: 2 * gate(m, n) + (n * n + n) + (n * m if m != n else 0),
+    "mut3": lambda m, n: 3 * gate(m, n),
     "depth-gated": lambda m, n: 4 * gate(m, n) + 3 * n + n * m + n + 2 * n,
     "grid": lambda m, n: 8 * gate(m, n),
     "mogrifier": lambda m, n, rounds=5, rank=32: (
@@ -408,7 +420,8 @@ FIRST_COUNTS = {"depth-gated": COUNTS["peephole"]}
 
 @pytest.mark.parametrize(("m", "n"), [(5, 8), (8, 8), (3, 16)])
 @pytest.mark.parametrize(
-    "extra", [{}, {"clockwork": {"modules": 4}, "slstm": {"heads": 2}, "mogrifier": {"rounds": 3}}]
+    "extra",
+    [{}, {"clockwork": {"modules": 4}, "slstm": {"heads": 2}, "mogrifier": {"rounds": 3}, "cifg": {"peepholes": 1}}],
 )
 @every_cell
 def test_counts(name, m, n, extra):
@@ -432,7 +445,19 @@ def test_a_mask_hides_what_it_does_not_count():
         ("gru", {}, "3nm + 3n² + 4n"),
         ("gru-cho", {}, "3nm + 3n² + 3n"),
         ("peephole", {}, "4nm + 4n² + 7n"),
+        ("lstm-1997", {}, "3nm + 3n² + 3n"),
+        ("cifg", {}, "3nm + 3n² + 3n"),
+        ("cifg", {"peepholes": 1}, "3nm + 3n² + 5n"),
+        ("nig", {}, "3nm + 3n² + 5n"),
+        ("nfg", {}, "3nm + 3n² + 5n"),
+        ("nog", {}, "3nm + 3n² + 5n"),
+        ("niaf", {}, "4nm + 4n² + 7n"),
+        ("noaf", {}, "4nm + 4n² + 7n"),
+        ("np", {}, "4nm + 4n² + 4n"),
         ("fgr", {}, "4nm + 13n² + 7n"),
+        ("mut1", {}, "2nm + 2n² + 3n"),
+        ("mut2", {}, "2nm + 3n² + 3n"),
+        ("mut3", {}, "3nm + 3n² + 3n"),
         ("depth-gated", {}, "5nm + 4n² + 10n"),
         ("grid", {}, "8nm + 8n² + 8n"),
         ("slstm", {}, "4nm + n² + 4n"),
@@ -462,7 +487,19 @@ def test_the_formula_gives_the_count(name):
     [
         ("rnn", [["h"]]),
         ("lstm", [["i", "f", "g", "o"]]),
+        ("lstm-1997", [["i", "g", "o"]]),
         ("peephole", [["i", "f", "g", "o"]]),
+        ("cifg", [["i", "g", "o"]]),
+        ("nig", [["f", "g", "o"]]),
+        ("nfg", [["i", "g", "o"]]),
+        ("nog", [["i", "f", "g"]]),
+        ("niaf", [["i", "f", "g", "o"]]),
+        ("noaf", [["i", "f", "g", "o"]]),
+        ("np", [["i", "f", "g", "o"]]),
+        ("fgr", [["i", "i_i", "f_i", "o_i", "f", "i_f", "f_f", "o_f", "g", "o", "i_o", "f_o", "o_o"]]),
+        ("mut1", [["r"], ["h"]]),
+        ("mut2", [["z", "r"], ["h"]]),
+        ("mut3", [["z", "r"], ["h"]]),
         ("gru", [["r", "z", "n"]]),
         ("gru-cho", [["r", "z"], ["n"]]),
         ("grid", [["i", "f", "g", "o"], ["di", "df", "dg", "do"]]),
@@ -488,7 +525,18 @@ def test_the_mogrifier_has_a_stage_for_each_product_of_a_round():
         ("lstm", "i f g o c h"),
         ("gru", "r z n h"),
         ("peephole", "i f g o c h"),
+        ("lstm-1997", "i g o c h"),
+        ("cifg", "i f g o c h"),
+        ("nig", "f g o c h"),
+        ("nfg", "i g o c h"),
+        ("nog", "i f g c h"),
+        ("niaf", "i f g o c h"),
+        ("noaf", "i f g o c h"),
+        ("np", "i f g o c h"),
         ("fgr", "i_now f_now g o_now c h"),
+        ("mut1", "z r n h"),
+        ("mut2", "z r n h"),
+        ("mut3", "z r n h"),
         ("depth-gated", "i f g d o c h"),
         ("grid", "i f g o c h di df dg do dc dh"),
         ("slstm", "i f z o c n h m_now"),
@@ -512,7 +560,7 @@ def test_what_a_cell_declares_exists(name):
         declared = {*cell.shapes(3, 16), *cell.masks(16), *cell.constants(16), *cell.init} - {"x.raw"}
         assert declared <= known
         assert {f"b.{gate}" for gate in cell.unbiased.split()} <= known
-        assert {*cell.carried.split(), *cell.initial()} <= set(cell.states)
+        assert {*cell.carried.split(), *cell.counter.split(), *cell.initial()} <= set(cell.states)
         assert len(set(cell.states)) == len(cell.states) and cell.ups
 
 
@@ -718,11 +766,57 @@ def test_unknown_cells_and_settings_name_the_nearest():
         ("mogrifier", 10, {"rounds": -1}, "rounds=-1"),
         ("mogrifier", 10, {"rank": 0}, "rank=0"),
         ("rnn", 10, {"activation": "sin"}, "activation=sin"),
+        ("cifg", 10, {"peepholes": 2}, "peepholes=2"),
     ],
 )
 def test_settings_that_cannot_be(name, n, settings, word):
     with refused(f"--cell-opt {word}", name):
         Model(name, symbols=5, embed=3, hidden=n, layers=1, settings=settings)
+
+
+# Counting
+
+
+def peaks(cell, count=200, windows=3, length=100):
+    """How far from 0 each state of `count` cells of one unit was in each window of time: {state: (windows, count)}.
+
+    In each of them gates are wide open or shut, matrices are -1, 0 or 1, and the input is always the same.
+    """
+    random, t = np.random.default_rng(4), trace(cell)
+
+    def pick(names, *values):
+        return {name: random.choice(values, (count, 1, 1)) for name in names}  # a batch of matrices 1 x 1
+
+    fixed = {name.split(".", 1)[1]: values(np.zeros((1, 1))) for name, values in cell.constants(1).items()}
+    x, U = Names(**pick(t.gates, -50.0, 50.0), **pick(["raw"], -1.0, 1.0)), Names(**pick(t.matrices, -1.0, 0.0, 1.0))
+    v, below = Names(**pick(t.vectors, -50.0, 1.0, 50.0) | fixed), Names(**pick(t.below, -1.0, 1.0))
+    state = {name: np.full((count, 1, 1), cell.initial().get(name, 0.0)) for name in cell.states}
+    found = {name: np.zeros((windows, count)) for name in cell.states}
+    for step in range(windows * length):
+        with np.errstate(over="ignore", invalid="ignore"):  # one may grow faster than a counter does
+            state = advance(cell, x, U, v, below, state)[1]
+        for name, peak in found.items():
+            peak[step // length] = np.maximum(peak[step // length], abs(state[name][:, 0, 0]))
+    return found
+
+
+BOUNDED_BY_ANOTHER = {"slstm": {"c"}}  # only c / n is read, and it stays between -1 and 1
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"), [(name, settings) for name in NAMES for settings in SETTINGS.get(name, [{}])], ids=str
+)
+def test_what_can_count_grows_and_nothing_else_does(name, settings):
+    for cell in {cells.make(name, settings).at(layer) for layer in (0, 1)}:
+        found = peaks(cell)
+        if cell.counter:
+            first, second, third = found[cell.counter]
+            grows = second - first > 10
+            assert grows.sum() > 3 and (np.isclose(third - second, second - first, rtol=1e-6) & grows).sum() > 3
+        else:
+            for state in set(cell.states) - set(cell.carried.split()) - BOUNDED_BY_ANOTHER.get(name, set()):
+                first, _, third = found[state]
+                assert (third <= first + 1).all(), state
 
 
 # Clockwork

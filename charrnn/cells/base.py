@@ -121,6 +121,7 @@ class Cell:
     up = ""  # what the layer above sees, the output first; the first state unless said otherwise
     unbiased = ""  # gates whose input projection has no bias
     carried = ""  # states that no regulariser may touch: clocks, normalisers
+    counter = ""  # the state that can grow without bound and so count (Weiss, Goldberg & Yahav 2018); a prediction
     init = {}  # "b.f": 1.0 starts at a constant, "v.u": (0.0, 1.0) uniform; the rest starts as model.py says
 
     def __init_subclass__(cls):

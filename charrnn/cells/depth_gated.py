@@ -8,7 +8,7 @@ class DepthGated(Cell):
     """Peephole LSTM with a gate that lets in the memory of the layer below."""
 
     name, paper = "depth-gated", "Yao et al. 2015, Depth-Gated Recurrent Neural Networks"
-    gates, state, up = "i f g o d", "h c", "h c"
+    gates, state, up, counter = "i f g o d", "h c", "h c", "c"
     init = {"b.f": 1.0}
 
     def step(self, x, U, v, below, h, c):

@@ -7,7 +7,7 @@ class Grid(Cell):
     """Grid LSTM in two dimensions: one LSTM along time, then one along depth, sharing their incoming vectors."""
 
     name, paper = "grid", "Kalchbrenner, Danihelka & Graves 2015, Grid Long Short-Term Memory (2-D, time first)"
-    gates, state, up = "i f g o di df dg do", "h c", "dh dc"
+    gates, state, up, counter = "i f g o di df dg do", "h c", "dh dc", "c"
     init = {"b.f": 1.0, "b.df": 1.0}
 
     def step(self, x, U, below, h, c):

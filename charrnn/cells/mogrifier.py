@@ -8,7 +8,7 @@ class Mogrifier(Cell):
     """LSTM before which input and state gate each other in rounds; the best published pure recurrent results."""
 
     name, paper = "mogrifier", "Melis, Kočiský & Blunsom 2020, Mogrifier LSTM"
-    state = "h c"
+    state, counter = "h c", "c"
     init = {"v.f": 1.0}
     rounds: int = 5
     rank: int = 32

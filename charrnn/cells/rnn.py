@@ -16,6 +16,10 @@ class RNN(Cell):
         h = squash(x.h + h @ U.h)
         return h
 
+    @property
+    def counter(self):
+        return "h" if self.activation == "relu" else ""
+
     def check(self, n):
         if self.activation not in ("tanh", "relu"):
             raise UsageError(f"--cell-opt activation={self.activation}: rnn takes tanh or relu")
