@@ -47,20 +47,28 @@ def score(model, weights, ids, run, lanes: int = 1, between=lambda: None) -> Sco
     ahead = WARM_UP if lanes > 1 else 0
     like = weights["embedding"]
     p, state = model.bind(weights), model.initial_state(zeros(like, lanes, model.hidden))
-    starts = np.arange(lanes) * part - ahead  # (B,)
+    starts = np.arange(lanes) * part  # (B,)
     nats, right = np.empty((lanes, part)), np.empty((lanes, part), bool)
     chunk = max(1, CHUNK // (model.symbols * lanes))
     bounds = sorted({*range(-ahead, part, chunk), 0, part})
     for begin, end in zip(bounds, bounds[1:], strict=False):
         between()
-        places = starts[None, :] + ahead + np.arange(begin, end)[:, None]  # (T, B)
-        x, y = (np.asarray(ids[np.clip(places + k, 0, len(ids) - 1)], np.int64) for k in (0, 1))
+        read = np.stack([_around(ids, s + begin, s + end + 1) for s in starts], axis=1)  # (T + 1, B)
+        x, y = read[:-1], read[1:]
         logits, after = model.forward(p, torch.from_numpy(x).to(like.device), state, run)
         state = after if end != 0 else _first_fresh(after, model.initial_state(zeros(like, lanes, model.hidden)))
         if begin < 0:
             continue
         nats[:, begin:end], right[:, begin:end] = _cost(logits, torch.from_numpy(y).to(like.device))
     return Score(nats.ravel()[: len(ids) - 1], right.ravel()[: len(ids) - 1])
+
+
+def _around(ids, start, end):
+    """The symbols from one place to another, int64; 0 for those before the text or behind it, which nobody scores."""
+    symbols = np.zeros(end - start, np.int64)
+    first, last = np.clip((start, end), 0, len(ids))
+    symbols[first - start : last - start] = ids[first:last]
+    return symbols
 
 
 def _cost(logits, y):

@@ -52,5 +52,5 @@ class Stream:
         room = len(self.ids) - 1 - self.lanes * self.lane  # what an epoch leaves out, here before and behind it
         offset = int(draws(self.seed, "offset", epoch).integers(room + 1))
         starts = offset + np.arange(self.lanes) * self.lane + chunk * self.length  # (B,)
-        places = starts[None, :] + np.arange(self.length)[:, None]  # (T, B)
-        return self.ids[places], self.ids[places + 1], chunk == 0
+        read = np.stack([self.ids[start : start + self.length + 1] for start in starts], axis=1)  # (T + 1, B)
+        return read[:-1], read[1:], chunk == 0

@@ -90,7 +90,7 @@ class Vocabulary:
         """The ids of a text, and the places of characters that have none (their ids mean nothing)."""
         if self.of_bytes:
             return np.frombuffer(text.encode("utf-8"), np.uint8), np.empty(0, int)
-        ids = self._table[np.minimum(code_points(text), len(self._table) - 1)]
+        ids = self._table.take(code_points(text), mode="clip")
         return ids, np.flatnonzero(ids == self._absent)
 
     def ids_of(self, codes: np.ndarray) -> np.ndarray:
@@ -98,7 +98,7 @@ class Vocabulary:
         symbol. A corpus is encoded so, with a vocabulary that was learned from it."""
         if self.of_bytes:
             return codes.astype(np.uint8, copy=False)
-        ids = self._table[np.minimum(codes, len(self._table) - 1)]
+        ids = self._table.take(codes, mode="clip")
         absent = ids == self._absent
         if absent.any():
             if self.unknown is None:

@@ -9,7 +9,7 @@ import lzma
 
 import numpy as np
 
-from .corpus import BLOCK, Corpus
+from .corpus import Corpus
 
 ORDER = 5  # the n of the n-gram: four characters of context
 COUNTED = 5_000_000  # symbols, at the end of the training part, that the n-gram counts
@@ -33,7 +33,7 @@ def yardsticks(corpus: Corpus) -> dict[str, float]:
 
 
 def _unigram_bits(unigram, val):
-    counts = sum(np.bincount(val[i : i + BLOCK], minlength=len(unigram)) for i in range(0, len(val), BLOCK))
+    counts = sum(np.bincount(block, minlength=len(unigram)) for block in val.blocks())
     return float(-(counts * np.log2(unigram)).sum() / len(val))
 
 

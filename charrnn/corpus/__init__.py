@@ -1,13 +1,11 @@
-"""From texts to numbers: read strictly, count, learn the vocabulary, keep the ids in a memory map.
+"""From texts to numbers: read strictly, count, learn the vocabulary, keep the ids in a file.
 
 Nothing is ever read whole: a corpus of any size passes in blocks. The cache is keyed by content and vocabulary.
 Several files are joined in the order given, with U+001C (Unicode's FILE SEPARATOR) between them.
 """
 
 import codecs
-import contextlib
 import hashlib
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,8 +13,9 @@ import numpy as np
 
 from ..errors import DataError, UsageError, nearest
 from ..vocab import Vocabulary, code_points, name_of
+from .cache import Ids, kept
 
-BLOCK = 1 << 22  # bytes read at a time
+BLOCK = 1 << 20  # bytes read at a time
 BOUNDARY = "\x1c"
 MINIMUM_TRAIN, MINIMUM_VAL = 64, 2  # characters; less than this is no corpus
 LARGEST_VAL = 5_000_000  # symbols of the validation part, where --val-fraction does not ask for more
@@ -46,9 +45,9 @@ class Reading:
 
 @dataclass
 class Corpus:
-    """An encoded corpus: `ids` is a memory map, `parts` names its contiguous train, val and test parts (start, end)."""
+    """An encoded corpus: `ids` lie in a file, `parts` names its contiguous train, val and test parts (start, end)."""
 
-    ids: np.ndarray
+    ids: Ids
     vocabulary: Vocabulary
     parts: dict[str, tuple[int, int]]
     unigram: np.ndarray  # how often each symbol occurs in the training part
@@ -56,9 +55,8 @@ class Corpus:
     names: list[str]
     notes: list[str] = field(default_factory=list)
 
-    def part(self, name: str) -> np.ndarray:
-        start, end = self.parts[name]
-        return self.ids[start:end]
+    def part(self, name: str) -> Ids:
+        return self.ids.part(*self.parts[name])
 
 
 def open_corpus(
@@ -95,13 +93,10 @@ def open_corpus(
     vocabulary = known[0] if known else learned
     if len(vocabulary) < 2:
         raise DataError(f"--min-count {min_count}: fewer than two symbols are left; take a smaller one")
-    ids = _encoded([paths, val_paths], reading, vocabulary, cache, digest, train.length + val.length)
+    ids = _encoded([(paths, train), (val_paths, val)], reading, vocabulary, cache, digest, notes)
     parts = _split(train.length, val.length, val_fraction, paths, notes)
     _long_enough(parts, paths, val_paths or paths)
-    start, end = parts["train"]
-    unigram = sum(
-        np.bincount(ids[i : min(i + BLOCK, end)], minlength=len(vocabulary)) for i in range(start, end, BLOCK)
-    )
+    unigram = _unigram(train, ids.part(parts["train"][1], train.length), vocabulary)
     return Corpus(ids, vocabulary, parts, unigram, digest, [str(p) for p in [*paths, *val_paths]], notes)
 
 
@@ -204,25 +199,28 @@ def _symbols(paths, reading, notes, content=None):
             notes.append(f"{path}: empty, left out")
 
 
-def _encoded(groups, reading, vocabulary, cache, digest, length):
-    """The ids of all texts as a read-only memory map in the cache, made there if it is not yet."""
+def _encoded(groups, reading, vocabulary, cache, digest, notes):
+    """The ids of all texts (paths with their survey), in a file of the cache named by what is in it."""
     key = hashlib.sha256((digest + "\n" + "\n".join(vocabulary.symbols)).encode("utf-8", "surrogatepass")).hexdigest()
-    path, dtype = cache / f"{key[:32]}.ids", np.dtype(vocabulary.dtype).newbyteorder("<")
-    if not (path.exists() and path.stat().st_size == length * dtype.itemsize):
-        beside = path.with_suffix(f".{os.getpid()}.part")
-        try:
-            cache.mkdir(parents=True, exist_ok=True)
-            with open(beside, "wb") as file:
-                for paths in groups:
-                    for block in _symbols(paths, reading, []):
-                        file.write(vocabulary.ids_of(block).astype(dtype, copy=False).data)
-            os.replace(beside, path)
-        except OSError as error:
-            raise DataError(f"{cache}: the encoded corpus cannot be kept there ({error.strerror})") from None
-        finally:
-            with contextlib.suppress(OSError):
-                beside.unlink(missing_ok=True)
-    return np.memmap(path, dtype, mode="r", shape=(length,))
+    dtype, length = np.dtype(vocabulary.dtype).newbyteorder("<"), sum(survey.length for _, survey in groups)
+
+    def make():
+        for paths, survey in groups:
+            content = hashlib.sha256()
+            for block in _symbols(paths, reading, [], content):
+                yield vocabulary.ids_of(block)
+            if content.hexdigest() != survey.digest:
+                raise DataError(f"{_title(paths)}: changed while it was read; start again")
+
+    return kept(cache / f"{key[:32]}.ids", dtype, length, make, notes)
+
+
+def _unigram(survey, rest, vocabulary):
+    """How often each symbol occurs in the training part: in all that was surveyed, but for the rest behind it."""
+    codes = np.fromiter(survey.counts, np.uint32)
+    counts = np.zeros(len(vocabulary), np.int64)
+    np.add.at(counts, vocabulary.ids_of(codes), np.fromiter(survey.counts.values(), np.int64))
+    return counts - sum(np.bincount(block, minlength=len(counts)) for block in rest.blocks())
 
 
 def _split(train, val, fraction, paths, notes):
