@@ -421,7 +421,7 @@ def test_score_in_pieces_is_the_score_whole(monkeypatch):
     model, weights = model_of()
     ids, calls = text(101), []
     whole = score(model, tensors(weights), ids, run_of(model))
-    monkeypatch.setattr(evaluate, "CHUNK", 7 * model.symbols)
+    monkeypatch.setattr(evaluate, "CHUNK", 7 * evaluate.width(model))
     pieces = score(model, tensors(weights), ids, run_of(model), between=lambda: calls.append(1))
     assert len(calls) == math.ceil(100 / 7)
     assert np.abs(pieces.nats - whole.nats).max() < 1e-6
@@ -466,7 +466,7 @@ def test_windows_are_scored_each_apart(name, monkeypatch):
     model, weights = model_of(name)
     ids, held = text(95), tensors(weights)
     apart = [score(model, held, ids[k : k + 11], run_of(model)).nats for k in range(0, 90, 10)]
-    for chunk in (evaluate.CHUNK, 20 * model.symbols):  # side by side, or two at a time
+    for chunk in (evaluate.CHUNK, 20 * evaluate.width(model)):  # side by side, or two at a time
         monkeypatch.setattr(evaluate, "CHUNK", chunk)
         scored = windows(model, held, ids, run_of(model), 10)
         assert scored.nats.shape == (90,)
