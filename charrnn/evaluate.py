@@ -10,6 +10,7 @@ import torch.nn.functional as F
 WARM_UP = 512  # symbols that a lane reads before it is scored, so that it knows its context
 LANES = 16  # lanes of the quick evaluation during training
 CHUNK = 1 << 22  # numbers held at once, or so: logits, gates and states
+BLOCK = 1000  # symbols in each of the sums by which two models are compared
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,10 @@ class Score:
             "perplexity": math.exp(min(nats, 700.0)),
             "accuracy": float(self.right.mean()) if len(self.right) else 0.0,
         }
+
+    def blocks(self) -> list[float]:
+        """The cost in nats of each BLOCK symbols, to a ten-thousandth; the last block may be shorter."""
+        return np.add.reduceat(self.nats, range(0, len(self.nats), BLOCK)).round(4).tolist()
 
 
 def width(model) -> int:
