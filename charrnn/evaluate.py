@@ -9,7 +9,8 @@ import torch.nn.functional as F
 
 WARM_UP = 512  # symbols that a lane reads before it is scored, so that it knows its context
 LANES = 16  # lanes of the quick evaluation during training
-CHUNK = 1 << 22  # logits held at once
+CHUNK = 1 << 22  # numbers held at once, or so: logits, gates and states
+BLOCK = 1000  # symbols in each of the sums by which two models are compared
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,15 @@ class Score:
             "perplexity": math.exp(min(nats, 700.0)),
             "accuracy": float(self.right.mean()) if len(self.right) else 0.0,
         }
+
+    def blocks(self) -> list[float]:
+        """The cost in nats of each BLOCK symbols, to a ten-thousandth; the last block may be shorter."""
+        return np.add.reduceat(self.nats, range(0, len(self.nats), BLOCK)).round(4).tolist()
+
+
+def width(model) -> int:
+    """About how many numbers one symbol of one lane takes while it is scored."""
+    return model.symbols + 4 * model.hidden * model.layers
 
 
 def zeros(like: torch.Tensor, lanes: int, width: int):
@@ -49,7 +59,7 @@ def score(model, weights, ids, run, lanes: int = 1, between=lambda: None) -> Sco
     p, state = model.bind(weights), model.initial_state(zeros(like, lanes, model.hidden))
     starts = np.arange(lanes) * part  # (B,)
     nats, right = np.empty((lanes, part)), np.empty((lanes, part), bool)
-    chunk = max(1, CHUNK // (model.symbols * lanes))
+    chunk = max(1, CHUNK // (width(model) * lanes))
     bounds = sorted({*range(-ahead, part, chunk), 0, part})
     for begin, end in zip(bounds, bounds[1:], strict=False):
         between()
@@ -92,7 +102,7 @@ def windows(model, weights, ids, run, length: int, between=lambda: None) -> Scor
     like = weights["embedding"]
     p, count = model.bind(weights), (len(ids) - 1) // length
     nats, right = np.empty((count, length)), np.empty((count, length), bool)
-    side = max(1, CHUNK // (model.symbols * length))  # windows scored side by side
+    side = max(1, CHUNK // (width(model) * length))  # windows scored side by side
     for begin in range(0, count, side):
         between()
         end = min(count, begin + side)

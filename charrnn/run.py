@@ -15,8 +15,8 @@ class Run:
     def __init__(self, folder: Path, anew: bool = False):
         self.folder = folder
         self.best, self.last = folder / "best.pt", folder / "last.pt"
-        with _written(folder):
-            self._lock = _lock(folder)
+        with written(folder):
+            self._lock = lock(folder)
             for path in folder.iterdir() if anew else folder.glob("*.part"):  # left by a process killed while it saved
                 if path.name != ".lock":
                     path.unlink()
@@ -26,13 +26,13 @@ class Run:
     def create(cls, out: Path | None, title: str, config: str, overwrite: bool = False) -> "Run":
         """A new folder: `out`, or under checkpoints/ named `title` and the first free number."""
         if out is None:
-            folder = _free(Path("checkpoints"), title)
+            folder = free(Path("checkpoints"), title)
         else:
             refuse(out, overwrite)
             folder = _made(out)
         run = cls(folder, anew=True)
         try:
-            with _written(folder / "config.toml"):
+            with written(folder / "config.toml"):
                 (folder / "config.toml").write_text(config, encoding="utf-8")
         except CharrnnError:
             run.close()
@@ -42,7 +42,7 @@ class Run:
     def log(self, name: str, row: dict) -> None:
         """Appends a row to metrics.jsonl or samples.jsonl and gives it to the system at once."""
         file = self._logs[name]
-        with _written(file.name):
+        with written(file.name):
             file.write((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass"))
             file.flush()
 
@@ -78,7 +78,8 @@ def latest(root: Path) -> Path:
     return saved[-1].parent
 
 
-def _free(root, title):
+def free(root: Path, title: str) -> Path:
+    """A new folder under `root`, named `title` as far as it makes a name, and the first free number."""
     title = re.sub(r"[^\w.-]+", "-", title).strip("-.")[:60] or "run"
     _made(root)
     number = 1
@@ -92,14 +93,14 @@ def _free(root, title):
 
 
 def _made(folder):
-    with _written(folder):
+    with written(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 @contextlib.contextmanager
-def _written(path):
-    """Whatever the system says against writing becomes one line."""
+def written(path: Path):
+    """A context in which whatever the system says against writing becomes one line."""
     try:
         yield
     except OSError as error:
@@ -126,8 +127,9 @@ def refuse(out: Path | None, overwrite: bool) -> None:
         raise UsageError(f"--overwrite: {out} holds what is no part of a run ({foreign[0]}); take another --out")
 
 
-def _lock(folder):
-    """Keeps a second process out of a run; where the system has no such lock (Windows), nothing does."""
+def lock(folder: Path):
+    """Keeps a second process out of a folder while the file returned is open; where the system has no such lock
+    (Windows), nothing does."""
     try:
         import fcntl
     except ImportError:

@@ -270,9 +270,11 @@ class Trainer:
         tensors, _ = checkpoint.load(self.folder.best)
         weights = {k: torch.from_numpy(a).to(self.device) for k, a in checkpoint.weights(tensors).items()}
         part = self.corpus.part("val")
-        result = score(self.model, weights, part, self.run, between=self._stop_if_asked).summary()
-        checkpoint.save(self.folder.best, tensors, self._record("best", result, self.counters.best_step))
-        self.folder.log("metrics", {"event": "final", "step": self.counters.best_step} | result)
+        scored = score(self.model, weights, part, self.run, between=self._stop_if_asked)
+        result, step = scored.summary(), self.counters.best_step
+        checkpoint.save(self.folder.best, tensors, self._record("best", result, step))
+        detail = {"characters": len(scored.nats), "blocks": scored.blocks()}
+        self.folder.log("metrics", {"event": "final", "step": step} | result | detail)
         return result
 
     def _sample(self):

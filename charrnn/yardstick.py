@@ -5,7 +5,12 @@ n-gram (Witten & Bell 1991), and two compressors that have read the training par
 """
 
 import bz2
+import contextlib
+import hashlib
+import json
 import lzma
+import os
+from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +20,23 @@ ORDER = 5  # the n of the n-gram: four characters of context
 COUNTED = 5_000_000  # symbols, at the end of the training part, that the n-gram counts
 COMPRESSED = 2_000_000  # symbols, at its end, that the compressors read
 ASKED = 500_000  # symbols of the validation part, from its start, that the n-gram and the compressors are asked
+FORMAT = 1  # changes with anything above or below that changes the numbers
+
+
+def kept(corpus: Corpus, cache: Path) -> dict[str, float]:
+    """The yardsticks of a corpus; worked out once and kept in the cache, so that every run after the first is spared
+    their time and their memory."""
+    identity = [FORMAT, corpus.digest, corpus.vocabulary.symbols, sorted(corpus.parts.items())]
+    path = cache / f"{hashlib.sha256(repr(identity).encode()).hexdigest()[:32]}.yardsticks.json"
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads(path.read_text(encoding="ascii"))
+    marks = yardsticks(corpus)
+    beside = path.with_suffix(f".{os.getpid()}.part")
+    with contextlib.suppress(OSError):  # then they are worked out again
+        cache.mkdir(parents=True, exist_ok=True)
+        beside.write_text(json.dumps(marks), encoding="ascii")
+        os.replace(beside, path)
+    return marks
 
 
 def yardsticks(corpus: Corpus) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -332,6 +333,17 @@ def test_training_prints_one_json_object(charrnn, corpus):
     assert (told["steps"], told["seed"], told["skipped"]) == (2, 5, 0)
     assert told["parameters"] == sum(array.size for array in checkpoint.weights(tensors).values())
     assert told["yardsticks"] == record["yardsticks"] and told["corpus"] == record["corpus"]["digest"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system tells less")
+def test_training_tells_the_memory_that_it_took(process, corpus):
+    """A wider model takes more, and about as much as its arrays have numbers."""
+    taken = []
+    for hidden in (8, 512):
+        told = json.loads(process("train", corpus, "--steps", 1, "--hidden", hidden, "--json", "-q").stdout)
+        assert 50e6 < told["memory"]["before"] < told["memory"]["peak"] < 2e9
+        taken.append(told["memory"]["peak"] - told["memory"]["before"])
+    assert taken[1] - taken[0] > 16 * told["parameters"] > 40e6  # weights, gradients, two moments
 
 
 def test_warnings_are_told_in_quiet_too(charrnn):

@@ -421,11 +421,20 @@ def test_score_in_pieces_is_the_score_whole(monkeypatch):
     model, weights = model_of()
     ids, calls = text(101), []
     whole = score(model, tensors(weights), ids, run_of(model))
-    monkeypatch.setattr(evaluate, "CHUNK", 7 * model.symbols)
+    monkeypatch.setattr(evaluate, "CHUNK", 7 * evaluate.width(model))
     pieces = score(model, tensors(weights), ids, run_of(model), between=lambda: calls.append(1))
     assert len(calls) == math.ceil(100 / 7)
     assert np.abs(pieces.nats - whole.nats).max() < 1e-6
     assert len(whole.nats) == len(whole.right) == 100
+
+
+def test_blocks_are_the_sums_of_their_symbols():
+    nats = np.arange(2500) / 1000
+    assert Score(nats, nats > 1).blocks() == [
+        pytest.approx(float(sum(nats[a:b])), abs=1e-4) for a, b in ((0, 1000), (1000, 2000), (2000, 2500))
+    ]  # they are rounded so
+    assert Score(nats[:1000], nats[:1000] > 1).blocks() == [499.5]
+    assert Score(nats[1:2], nats[1:2] > 1).blocks() == [0.001]
 
 
 def test_a_score_can_be_given_up():
@@ -466,7 +475,7 @@ def test_windows_are_scored_each_apart(name, monkeypatch):
     model, weights = model_of(name)
     ids, held = text(95), tensors(weights)
     apart = [score(model, held, ids[k : k + 11], run_of(model)).nats for k in range(0, 90, 10)]
-    for chunk in (evaluate.CHUNK, 20 * model.symbols):  # side by side, or two at a time
+    for chunk in (evaluate.CHUNK, 20 * evaluate.width(model)):  # side by side, or two at a time
         monkeypatch.setattr(evaluate, "CHUNK", chunk)
         scored = windows(model, held, ids, run_of(model), 10)
         assert scored.nats.shape == (90,)
@@ -887,6 +896,7 @@ EVAL = {  # the validation part
 }  # fmt: skip
 FINAL = {  # the best weights, scored exactly; `step` is theirs
     "event": str, "step": int, "nats": float, "bits": float, "perplexity": float, "accuracy": float,
+    "characters": int, "blocks": list,  # scored in all; nats of each 1,000 of them
 }  # fmt: skip
 SKIP = {"event": str, "step": int, "loss": (float, str), "grad_norm": (float, str), "skipped": int, "elapsed": float}
 ROLLBACK = {"event": str, "step": int, "at": int, "rate_scale": float, "elapsed": float}
@@ -908,6 +918,10 @@ def test_metrics_have_one_schema(training):
     assert one.rows[-1]["event"] == "final"
     assert one.rows[-1]["step"] == one.trainer.counters.best_step
     assert {name: value for name, value in one.rows[-1].items() if name in one.result} == one.result
+    characters, blocks = one.rows[-1]["characters"], one.rows[-1]["blocks"]
+    assert characters == len(one.trainer.corpus.part("val")) - 1
+    assert len(blocks) == math.ceil(characters / evaluate.BLOCK)
+    assert sum(blocks) / characters == pytest.approx(one.result["nats"], abs=1e-4)  # each is rounded to 1e-4
     assert [row["step"] for row in one.of("eval") if row["best"]][-1] == one.trainer.counters.best_step
 
 

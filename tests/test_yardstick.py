@@ -1,6 +1,7 @@
 """Yardsticks: each equals a plain computation that anybody can follow."""
 
 import bz2
+import json
 import lzma
 import math
 from collections import Counter, defaultdict
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from charrnn import yardstick
 from charrnn.corpus import Reading, open_corpus
-from charrnn.yardstick import ngram_bits, yardsticks
+from charrnn.yardstick import kept, ngram_bits, yardsticks
 
 some = settings(derandomize=True, deadline=None, max_examples=60)
 
@@ -215,3 +216,27 @@ def test_tiny_shakespeare_has_the_numbers_that_were_measured_elsewhere(tinyshake
     assert marks["5-gram"] == pytest.approx(2.44, abs=0.1)
     assert marks["bzip2"] == pytest.approx(2.398, abs=0.02)
     assert marks["xz"] == pytest.approx(2.518, abs=0.02)
+
+
+# ---- kept
+
+
+def test_yardsticks_are_worked_out_once_for_a_corpus(monkeypatch):
+    corpus, other = opened(sentences(60)), opened(sentences(60), val_fraction=0.2)
+    first, second = kept(corpus, Path("kept")), kept(other, Path("kept"))
+    assert first == yardsticks(corpus) and second == yardsticks(other) and first != second
+    monkeypatch.setattr(yardstick, "yardsticks", lambda corpus: {"asked": "again"})
+    assert (kept(corpus, Path("kept")), kept(other, Path("kept"))) == (first, second)
+    assert kept(opened(sentences(61)), Path("kept")) == {"asked": "again"}
+    assert not list(Path("kept").glob("*.part"))
+
+
+def test_yardsticks_that_cannot_be_kept_or_read_are_worked_out_again(monkeypatch):
+    corpus = opened(sentences(60))
+    marks = kept(corpus, Path("kept"))
+    (file,) = Path("kept").glob("*.json")
+    file.write_text(file.read_text()[:-5])
+    assert kept(corpus, Path("kept")) == marks
+    assert json.loads(file.read_text()) == marks
+    Path("taken").touch()
+    assert kept(corpus, Path("taken")) == marks

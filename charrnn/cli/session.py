@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .. import __version__, checkpoint
 from ..config import Config, flag, resumed, to_toml
-from ..engine.allocator import keep_buffers
+from ..engine.allocator import held, keep_buffers
 from ..errors import CharrnnError, CheckpointError, Interrupted, UsageError
 from ..model import Model
 from ..progress import Reporter, duration, in_bits, short
@@ -72,10 +72,13 @@ def resume_session(named: list[str] | None, typed: dict) -> Session:
 def run(session: Session, out: Path | None, overwrite: bool, report: Reporter, as_json: bool) -> None:
     """Trains and prints what came of it."""
     keep_buffers()
-    from ..yardstick import yardsticks
+    from ..yardstick import kept
 
     corpus, stop = _corpus(session, report), Stop()
-    marks = session.record["yardsticks"] if session.folder else yardsticks(corpus)
+    marks = session.record["yardsticks"] if session.folder else kept(corpus, cache())
+    from .. import train  # noqa: F401  (memory is counted from here on)
+
+    imported = held()
     trainer = _trainer(session, corpus, report, stop)
     if session.folder:
         trainer.resume(session.tensors, session.record)
@@ -88,7 +91,8 @@ def run(session: Session, out: Path | None, overwrite: bool, report: Reporter, a
     with contextlib.closing(folder), stop, report.live():
         result = _train(trainer, folder, _record(session, corpus, trainer.model, marks))
     report.score(trainer.counters.best_step, result, marks)
-    print(json.dumps(_answer(trainer, folder, result, marks)) if as_json else folder.best)
+    answer = _answer(trainer, folder, result, marks) | {"memory": _memory(trainer.device, imported)}
+    print(json.dumps(answer) if as_json else folder.best)
 
 
 def _corpus(session, report):
@@ -149,6 +153,15 @@ def _answer(trainer, folder, result, marks):
         "skipped": c.skipped, "rollbacks": c.rollbacks, "parameters": sum(trainer.model.count().values()),
         "engine": trainer.engine, "seed": trainer.config.seed, "corpus": trainer.corpus.digest,
     }  # fmt: skip
+
+
+def _memory(device, imported):
+    """The bytes held before the model was made and at most since: the device's own, or this process's."""
+    if device.type == "cuda":
+        import torch
+
+        return {"before": 0, "peak": torch.cuda.max_memory_allocated(device)}
+    return {"before": imported[0], "peak": held()[1]} if device.type == "cpu" and imported else None
 
 
 class Stop:

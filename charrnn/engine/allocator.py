@@ -1,6 +1,8 @@
-"""The C library told to keep the buffers that every training step asks for again."""
+"""Memory: the C library told to keep the buffers that every step asks for again, and how much this process holds."""
 
 import ctypes
+import re
+import sys
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
@@ -15,3 +17,17 @@ def keep_buffers() -> bool:
     except OSError:
         return False
     return bool(library.mallopt(M_MMAP_THRESHOLD, 1 << 30) and library.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1))
+
+
+def held() -> tuple[int, int] | None:
+    """The bytes that this process holds and the most that it ever held; None where the system does not tell."""
+    if sys.platform == "linux":
+        with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+            told = dict(re.findall(r"^(VmRSS|VmHWM):\s+(\d+) kB", status.read(), re.MULTILINE))
+        return int(told["VmRSS"]) << 10, int(told["VmHWM"]) << 10
+    if sys.platform == "darwin":
+        import resource
+
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most, most
+    return None
