@@ -139,17 +139,14 @@ class _Scoring:
     def _read(self, title, path):
         import numpy as np
 
-        from ..corpus import read_texts
+        from .texts import encoded, opened
 
         blocks, unseen, length, notes = [np.empty(0, np.uint8)], {}, 0, []
-        if self.vocabulary.of_bytes:
-            blocks.append(np.fromfile(path, np.uint8))
-            length = len(blocks[-1])
-        for text in () if self.vocabulary.of_bytes else read_texts(path, self.reading, notes):
-            where = f"{title}, after character {length:,}" if length else title
-            blocks.append(self.vocabulary.encode(text, self.unknown, where, skips=False))
-            unseen |= {length + int(i): text[i] for i in self.vocabulary.lookup(text)[1]}
-            length += len(text)
+        whole = opened(path, self.vocabulary, self.reading, notes)
+        for ids, text, absent in encoded(whole, self.vocabulary, self.unknown, title):
+            blocks.append(ids)
+            unseen |= {length + int(i): text[i] for i in absent}
+            length += len(ids)
         for note in notes:
             print(f"note: {note}", file=sys.stderr)
         if length < 2:
