@@ -17,6 +17,17 @@ from .engine import bind
 from .errors import UsageError
 
 
+class Quiet:
+    """What is done to a model in evaluation and sampling: nothing. noise.Noise is what training does."""
+
+    def output(self, layer, y):
+        """What goes on of the output y (T, B, n) of a layer."""
+        return y
+
+
+QUIET = Quiet()
+
+
 @dataclass(frozen=True)
 class Model:
     """What a model is made of. V symbols, embeddings of D, `layers` layers of n units."""
@@ -101,17 +112,16 @@ class Model:
             layers.append(bind(self.stack[layer], arrays, self.hidden))
         return Names(embedding=weights["embedding"], layers=layers, W=weights["head.W"], b=weights["head.b"])
 
-    def forward(self, p: Names, ids, state: list[dict], run, drop=lambda layer, a: a):
+    def forward(self, p: Names, ids, state: list[dict], run, noise: Quiet = QUIET):
         """The logits of the next symbol: ids (T, B) -> (T, B, V), and the state after the last of them.
 
-        `run` is an engine's unroll, or reference.step with ids (B,); `drop` is what dropout does to the output
-        of a layer.
+        `run` is an engine's unroll, or reference.step with ids (B,); `noise` is that of a training step.
         """
         x = take(p.embedding, ids)  # (T, B, D)
         below, tops, after = {}, [], []
         for layer, cell in enumerate(self.stack):
             up, new = run(cell, p.layers[layer], x, below, state[layer])
-            x, below = drop(layer, up[cell.ups[0]]), {name: up[name] for name in cell.ups[1:]}  # (T, B, n)
+            x, below = noise.output(layer, up[cell.ups[0]]), {name: up[name] for name in cell.ups[1:]}  # (T, B, n)
             tops.append(x)
             after.append(new)
         top = join(*tops) if self.skips else x

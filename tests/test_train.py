@@ -156,8 +156,8 @@ def test_the_rate_of_a_step_is_a_function_of_progress(training):
 def masks(trainer, step):
     """What dropout does to ones (T, B, n) at a step, layer by layer: (L, T, B, n)."""
     trainer.counters.step = step
-    drop, shape = trainer._dropout(), (5, trainer.stream.lanes, trainer.model.hidden)
-    return torch.stack([drop(layer, torch.ones(shape)) for layer in range(trainer.model.layers)])
+    noise, shape = trainer._noise(), (5, trainer.stream.lanes, trainer.model.hidden)
+    return torch.stack([noise.output(layer, torch.ones(shape)) for layer in range(trainer.model.layers)])
 
 
 def test_dropout_is_locked(training):
@@ -175,7 +175,7 @@ def test_dropout_is_locked(training):
 def test_dropout_drops_the_output_and_not_the_state(training, monkeypatch):
     """Where every unit is dropped what goes up is zero, and what is carried on is as if nothing were dropped."""
     dropped, kept = training(dropout=0.5).trainer, training(dropout=0.0, layers=1).trainer
-    monkeypatch.setattr(dropped, "_dropout", lambda: lambda layer, a: a * 0)
+    monkeypatch.setattr(dropped, "_noise", lambda: SimpleNamespace(output=lambda layer, y: y * 0))
     x, y, _ = dropped.stream.batch(0)
     x, y = torch.from_numpy(x.astype(np.int64)), torch.from_numpy(y.astype(np.int64))
     loss, state = dropped._loss(x, y)
@@ -191,7 +191,7 @@ def test_dropout_drops_the_output_and_not_the_state(training, monkeypatch):
 def test_no_dropout_where_none_is_asked_for_and_none_in_evaluation(training):
     plain, dropping = training(dropout=0.0), training(dropout=0.9)
     ones = torch.ones(3)
-    assert plain.trainer._dropout()(0, ones) is ones
+    assert plain.trainer._noise().output(0, ones) is ones
     for one in (plain, dropping):
         one.evaluated()
     numbers = [{**row, "elapsed": 0} for one in (plain, dropping) for row in one.rows]
@@ -313,8 +313,8 @@ def test_the_state_is_carried_and_starts_anew_with_an_epoch(training, monkeypatc
     one, seen = training(layers=1, dropout=0.2), []
     forward = Model.forward
 
-    def watched(self, p, ids, state, run, drop=None):
-        logits, after = forward(self, p, ids, state, run, drop)
+    def watched(self, p, ids, state, run, noise):
+        logits, after = forward(self, p, ids, state, run, noise)
         seen.append((state, after))
         return logits, after
 
