@@ -20,9 +20,13 @@ from .errors import UsageError
 class Quiet:
     """What is done to a model in evaluation and sampling: nothing. noise.Noise is what training does."""
 
+    def input(self, x):
+        """What enters the first layer of the embeddings x (T, B, D)."""
+        return x
+
     def output(self, layer, y):
-        """What goes on of the output y (T, B, n) of a layer."""
-        return y
+        """What goes up and what the softmax sees of the output y (T, B, n) of a layer."""
+        return y, y
 
 
 QUIET = Quiet()
@@ -118,13 +122,15 @@ class Model:
         `run` is an engine's unroll, or reference.step with ids (B,); `noise` is that of a training step.
         """
         x = take(p.embedding, ids)  # (T, B, D)
+        x = noise.input(x)
         below, tops, after = {}, [], []
         for layer, cell in enumerate(self.stack):
             up, new = run(cell, p.layers[layer], x, below, state[layer])
-            x, below = noise.output(layer, up[cell.ups[0]]), {name: up[name] for name in cell.ups[1:]}  # (T, B, n)
-            tops.append(x)
+            x, seen = noise.output(layer, up[cell.ups[0]])  # (T, B, n)
+            below = {name: up[name] for name in cell.ups[1:]}
+            tops.append(seen)
             after.append(new)
-        top = join(*tops) if self.skips else x
+        top = join(*tops) if self.skips else seen
         return top @ p.W + p.b, after
 
 

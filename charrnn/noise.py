@@ -1,6 +1,7 @@
 """Noise: what training adds to a model so that it does not learn its text by heart, and evaluation leaves out.
 
-One Noise is that of one step. All of it is a function of the seed and the step, so that a run resumes to the bit.
+All of it is a function of the seed and the step, so that a run resumes to the bit. Of what is dropped or kept, the
+mean over all draws is what evaluation computes with.
 """
 
 import numpy as np
@@ -12,21 +13,35 @@ from .stream import draws
 
 
 class Noise(Quiet):
-    """The noise of step number `step` for `lanes` lanes, as Model.forward wants it."""
+    """The noise of step number `step` for `lanes` lanes, as Model.forward asks for it.
+
+    Dropout is locked (Gal & Ghahramani 2016): one mask per lane for all T. The same draws decide what goes up and what
+    the softmax sees, so that at equal rates a layer's units are dropped for both or for neither.
+    """
 
     def __init__(self, config: Config, model: Model, lanes: int, device: torch.device, step: int):
         self.config, self.model, self.lanes, self.device, self.step = config, model, lanes, device, step
-        self.outputs = self._outputs()
+        self.up = config.dropout
+        self.seen = self.up if config.dropout_output is None else config.dropout_output
+        rates, shape = {self.up, self.seen} - {0.0}, (model.layers, lanes, model.hidden)
+        drawn = self._drawn("dropout", shape) if rates else None
+        self.masks = {rate: self._mask(drawn, rate) for rate in rates}  # (L, B, n) each
+
+    def input(self, x):
+        p = self.config.dropout_input
+        return x * self._mask(self._drawn("dropout-input", x.shape[1:]), p) if p else x
 
     def output(self, layer, y):
-        """Locked dropout (Gal & Ghahramani 2016) on what a layer gives: one mask (B, n) per lane for all T."""
-        return y * self.outputs[layer] if self.config.dropout else y
+        up = self._dropped(self.up, layer, y)
+        return up, up if self.seen == self.up else self._dropped(self.seen, layer, y)
 
-    def _outputs(self):
-        """The masks of all layers: (L, B, n)."""
-        p = self.config.dropout
-        if not p:
-            return None
-        random = draws(self.config.seed, "dropout", self.step)
-        kept = random.random((self.model.layers, self.lanes, self.model.hidden), dtype=np.float32) >= p
-        return torch.from_numpy(kept).to(self.device) / (1 - p)
+    def _dropped(self, rate, layer, y):
+        return y * self.masks[rate][layer] if rate else y
+
+    def _drawn(self, name, shape):
+        """Numbers from 0 to below 1 for one purpose."""
+        return draws(self.config.seed, name, self.step).random(tuple(shape), dtype=np.float32)
+
+    def _mask(self, drawn, rate):
+        """0 where the drawn numbers are below the rate; the others are so much greater that the mean is 1."""
+        return torch.from_numpy(drawn >= rate).to(self.device) / (1 - rate)

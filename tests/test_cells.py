@@ -30,7 +30,7 @@ from charrnn.engine import (
     reference,
 )
 from charrnn.errors import UsageError
-from charrnn.model import Model, Quiet, mask_count
+from charrnn.model import Model, mask_count
 
 NAMES = list(cells.classes())
 SETTINGS = {  # small enough for n = 4, and each branch of a step; other cells run with their defaults
@@ -646,24 +646,6 @@ def test_the_stack_equals_its_oracles(model):
             top = top + x if model.skips else x
         expected = oracles.add(oracles.times(top, listed["head.W"]), listed["head.b"])
         close({"logits": logits[0]}, {"logits": expected}, 1e-12)
-
-
-def test_dropout_is_laid_on_the_output_of_each_layer():
-    model, seen = Model("lstm", symbols=5, embed=3, hidden=4, layers=2), []
-
-    class Loud(Quiet):
-        def output(self, layer, y):
-            seen.append((layer, y.shape))
-            return y * (layer == 1)
-
-    weights, ids = weights_and_ids(model)
-    state = model.initial_state(lambda: np.zeros((B, 4)))
-    logits, after = model.forward(model.bind(weights), ids, state, reference.unroll, Loud())
-    assert seen == [(0, (4, B, 4)), (1, (4, B, 4))]
-    assert (after[0]["h"] != 0).all()  # what is carried is not dropped
-    weights["head.W"][:4] = 7.0  # the first layer's part of the skip is dropped
-    again, _ = model.forward(model.bind(weights), ids, state, reference.unroll, Loud())
-    close({"logits": logits}, {"logits": again}, 0.0)
 
 
 # Choosing

@@ -455,10 +455,11 @@ def test_every_kind_of_run_can_be_resumed(charrnn, small, asked, options):
 
 
 OTHER = dict(
-    cell="gru", cell_opt=["a=1"], hidden=25, layers=3, embed=9, skips=False, bytes=True, encoding="latin-1",
-    errors="replace", min_count=2, val=["x"], val_fraction=0.2, seq_len=17, batch_size=5, warmup=0.1, seed=6,
-    engine="reference", dropout=0.2, lr=0.1, clip=2.0, weight_decay=0.1, steps=9, epochs=2.0, time="9s", patience=3,
-    device="cpu", precision="bfloat16", threads=2, eval_every=3, save_every=4, sample_length=6,
+    cell="gru", cell_opt=["a=1"], hidden=25, layers=3, embed=9, skips=False, dropout=0.2, dropout_input=0.1,
+    dropout_output=0.3, bytes=True, encoding="latin-1", errors="replace", min_count=2, val=["x"], val_fraction=0.2,
+    seq_len=17, batch_size=5, warmup=0.1, seed=6, engine="reference", lr=0.1, clip=2.0, weight_decay=0.1, steps=9,
+    epochs=2.0, time="9s", patience=3, device="cpu", precision="bfloat16", threads=2, eval_every=3, save_every=4,
+    sample_length=6,
 )  # fmt: skip
 
 
@@ -564,6 +565,50 @@ def test_resume_does_not_go_with_what_begins_a_run(charrnn, interrupted):
         assert "--resume" in answer.err and wrong[0] in answer.err
     assert charrnn("train", "--resume", "run", "other").status == 2
     assert not Path("other").exists()
+
+
+# ---- checkpoints of before some settings came
+
+
+YOUNG = {  # settings that the first checkpoints did not know, and what they do not say of the model
+    "config": ("dropout_input", "dropout_output"),
+    "model": (),
+}
+
+
+@pytest.fixture
+def old_run(charrnn, small, interrupted):
+    """A run that was interrupted, as it would have been written before the settings of YOUNG were there."""
+    interrupted("run")
+    for path in Path("run").glob("*.pt"):
+        tensors, record = checkpoint.load(path)
+        for part, names in YOUNG.items():
+            for name in names:
+                del record[part][name]
+        checkpoint.save(path, tensors, record)
+    return Path("run")
+
+
+def test_an_old_run_goes_on_with_the_defaults(charrnn, small, old_run, whole):
+    assert charrnn("train", "--resume", "run", "-q").status == 0
+    assert differences("run", whole(charrnn, small, *RUN)) == []
+    config = checkpoint.load(Path("run/last.pt"))[1]["config"]
+    assert all(config[name] == getattr(Config(), name) for name in YOUNG["config"])
+
+
+def test_an_old_checkpoint_is_scored_sampled_and_started_from(charrnn, small, old_run):
+    for command in (
+        ["eval", "run", small],
+        ["sample", "run", "-n", 9],
+        ["inspect", "run"],
+        ["inspect", "run", "--json"],
+    ):
+        answer = charrnn(*command)
+        assert (answer.status, answer.err) == (0, ""), command
+    tuned = ("train", small, "--init-from", "run", "--steps", 1, "--seq-len", 16, "--batch-size", 4, "-q")
+    assert charrnn(*tuned, "--out", "tuned").status == 0
+    now = checkpoint.load(Path("tuned/best.pt"))[1]
+    assert all(now["model"][name] == getattr(Config(), name) for name in YOUNG["model"])
 
 
 # ---- --init-from

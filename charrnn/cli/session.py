@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from .. import __version__, checkpoint
-from ..config import Config, flag, resumed, to_toml
+from ..config import Config, complete, flag, resumed, to_toml
 from ..engine.allocator import keep_buffers
 from ..errors import CharrnnError, CheckpointError, Interrupted, UsageError
 from ..model import Model
@@ -40,7 +40,7 @@ def new_session(corpus: list[str], typed: dict, init_from: Path | None) -> Sessi
     tensors = record = None
     if init_from:
         tensors, record = checkpoint.load(checkpoint.find(init_from))
-        typed = _inherited(record["config"], typed, init_from)
+        typed = _inherited(complete(record["config"]), typed, init_from)
     config = Config(**typed)
     from ..corpus import known
 
