@@ -27,6 +27,14 @@ class Noise(Quiet):
         drawn = self._drawn("dropout", shape) if rates else None
         self.masks = {rate: self._mask(drawn, rate) for rate in rates}  # (L, B, n) each
 
+    def weights(self, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The weights to compute with: of each recurrent matrix a part is absent, the same for all lanes and all T
+        (DropConnect of Wan et al. 2013 as in Merity, Keskar & Socher 2018)."""
+        p, weights = self.config.weight_drop, dict(weights)
+        for name in [name for name in weights if ".U." in name] if p else ():
+            weights[name] = weights[name] * self._mask(self._drawn(f"weight-drop {name}", weights[name].shape), p)
+        return weights
+
     def input(self, x):
         p = self.config.dropout_input
         return x * self._mask(self._drawn("dropout-input", x.shape[1:]), p) if p else x

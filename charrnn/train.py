@@ -186,12 +186,11 @@ class Trainer:
     def _loss(self, x, y):
         """The mean cost of a batch in nats, under noise, and the state after it."""
         bfloat16 = self.config.precision == "bfloat16"
+        noise = Noise(self.config, self.model, self.stream.lanes, self.device, self.counters.step)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
-            logits, state = self.model.forward(self.model.bind(self.weights), x, self.state, self.run, self._noise())
+            p = self.model.bind(noise.weights(self.weights))
+            logits, state = self.model.forward(p, x, self.state, self.run, noise)
         return F.cross_entropy(logits.float().flatten(0, 1), y.flatten()), state
-
-    def _noise(self):
-        return Noise(self.config, self.model, self.stream.lanes, self.device, self.counters.step)
 
     def _skip(self, loss, norm):
         """Leaves the weights alone, forgets the state; too often in a row, goes back to the last good state."""

@@ -121,3 +121,50 @@ def test_where_dropout_is_laid(skips):
     torch.testing.assert_close(logits, again, rtol=0, atol=1e-12)
     for mine, other in zip(after, state, strict=True):
         torch.testing.assert_close(mine, other, rtol=0, atol=1e-12)
+
+
+# ---- weight dropping
+
+
+def matrices(weights):
+    return {name: array for name, array in weights.items() if ".U." in name}
+
+
+def test_weight_drop_leaves_out_a_part_of_the_recurrent_matrices_and_of_nothing_else():
+    weights = weights_of(MODEL)
+    dropped = noise(weight_drop=0.4).weights(weights)
+    assert list(dropped) == list(weights) and len(matrices(weights)) == 8
+    for name, array in weights.items():
+        if name not in matrices(weights):
+            assert dropped[name] is array
+            continue
+        kept = dropped[name] != 0
+        torch.testing.assert_close(dropped[name][kept], array[kept] / (1 - 0.4), rtol=1e-6, atol=0)  # a float32 mask
+        assert kept.double().mean().item() == pytest.approx(0.6, abs=6 * (0.6 * 0.4 / 10_000) ** 0.5)
+    masks = {tuple((array != 0).flatten().tolist()) for array in matrices(dropped).values()}
+    again, other = noise(weight_drop=0.4).weights(weights), noise(4, weight_drop=0.4).weights(weights)
+    assert len(masks) == 8  # each has its own
+    assert all(torch.equal(again[name], dropped[name]) for name in weights)
+    assert not any(torch.equal(other[name], dropped[name]) for name in matrices(weights))
+    assert noise().weights(weights) == weights
+
+
+def test_the_mean_of_weight_drop_is_the_weights():
+    """Over 200 steps to six standard deviations."""
+    weights = {"layers.0.U.i": torch.ones(20, 30)}
+    drawn = torch.stack([noise(step, weight_drop=0.25).weights(weights)["layers.0.U.i"] for step in STEPS])
+    deviation = (0.25 / 0.75 / len(STEPS)) ** 0.5
+    assert (drawn.mean(0) - 1).abs().max() < 6 * deviation
+    assert drawn.mean().item() == pytest.approx(1, abs=6 * deviation / 600**0.5)
+
+
+def test_what_is_dropped_learns_nothing():
+    """The gradient goes through the transformed weights to those that are owned, and only where they were used."""
+    model = Model("gru", symbols=5, embed=3, hidden=4, layers=2)
+    weights = {name: array.requires_grad_() for name, array in weights_of(model).items()}
+    one = noise(model=model, weight_drop=0.5)
+    logits, _ = forward(model, one, one.weights(weights))
+    logits.square().sum().backward()
+    for name, array in matrices(weights).items():
+        used = one.weights(weights)[name] != 0
+        assert (array.grad[used] != 0).all() and (array.grad[~used] == 0).all()

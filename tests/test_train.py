@@ -22,7 +22,8 @@ from charrnn.corpus import Reading, open_corpus
 from charrnn.engine import choose, reference
 from charrnn.errors import Diverged, Interrupted
 from charrnn.evaluate import Score, score, windows
-from charrnn.model import Model, Quiet
+from charrnn.model import Model
+from charrnn.noise import Noise
 from charrnn.optim import FLOOR, Optimizer, schedule
 from charrnn.run import Run
 from charrnn.stream import Stream, draws
@@ -156,12 +157,12 @@ def test_the_rate_of_a_step_is_a_function_of_progress(training):
 def test_dropout_drops_the_output_and_not_the_state(training, monkeypatch):
     """Where every unit is dropped what goes up is zero, and what is carried on is as if nothing were dropped."""
 
-    class Silence(Quiet):
+    class Silence(Noise):
         def output(self, layer, y):
             return y * 0, y * 0
 
     dropped, kept = training(dropout=0.5).trainer, training(dropout=0.0, layers=1).trainer
-    monkeypatch.setattr(dropped, "_noise", Silence)
+    monkeypatch.setattr(train, "Noise", Silence)
     x, y, _ = dropped.stream.batch(0)
     x, y = torch.from_numpy(x.astype(np.int64)), torch.from_numpy(y.astype(np.int64))
     loss, state = dropped._loss(x, y)
@@ -174,7 +175,7 @@ def test_dropout_drops_the_output_and_not_the_state(training, monkeypatch):
         assert torch.equal(array, state[0][name])
 
 
-NOISY = dict(dropout=0.9, dropout_input=0.9, dropout_output=0.8)
+NOISY = dict(dropout=0.9, dropout_input=0.9, dropout_output=0.8, weight_drop=0.9)
 
 
 def test_no_noise_in_evaluation(training):

@@ -21,6 +21,8 @@ from ..run import Run, latest
 from ..vocab import Vocabulary, name_of
 from . import STOPS, cache
 
+SHAPE = ("cell", "embed", "hidden", "layers", "skips")  # settings that are the model's own
+
 
 @dataclass
 class Session:
@@ -52,11 +54,11 @@ def new_session(corpus: list[str], typed: dict, init_from: Path | None) -> Sessi
 
 
 def _inherited(saved, typed, init_from):
-    shape = ("cell", "cell_opt", "hidden", "layers", "embed", "skips", "bytes")
-    for name in shape:
+    fixed = (*SHAPE, "cell_opt", "bytes")
+    for name in fixed:
         if name in typed and typed[name] != saved[name]:
             raise UsageError(f"{flag(name)} {typed[name]}: the weights of {init_from} fit only {saved[name]}")
-    return typed | {name: saved[name] for name in shape}
+    return typed | {name: saved[name] for name in fixed}
 
 
 def resume_session(named: list[str] | None, typed: dict) -> Session:
@@ -198,7 +200,11 @@ def _threads(number):
 
 
 def _model(config, symbols):
-    return Model(config.cell, symbols, config.embed, config.hidden, config.layers, config.skips, config.cell_settings())
+    """The model of these settings; UsageError where one of them has no effect on it."""
+    model = Model(symbols=symbols, settings=config.cell_settings(), **{name: getattr(config, name) for name in SHAPE})
+    if config.weight_drop and not any(".U." in name for name in model.shapes()):
+        raise UsageError(f"--weight-drop {config.weight_drop}: {config.cell} has no recurrent matrix to drop from")
+    return model
 
 
 def _weights(session, model, corpus, report):
