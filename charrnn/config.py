@@ -44,6 +44,7 @@ class Config:
     dropout_input: float = setting(0.0, "The same on what enters the first layer.", NOISE, free=True)
     dropout_output: float | None = setting(None, "On what the softmax sees; else as --dropout.", NOISE, free=True)
     weight_drop: float = setting(0.0, "Share of the recurrent matrices left out, anew each step.", NOISE, free=True)
+    zoneout: float = setting(0.0, "Share of the states' units that keep their old value at each character.", NOISE)
 
     bytes: bool = setting(False, "Symbols are bytes instead of characters.", TEXT)
     encoding: str = setting("utf-8", "Encoding of the text files.", TEXT)
@@ -84,7 +85,7 @@ class Config:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise UsageError(f"{flag(name)} {value}: must be a number greater than 0")
-        for name in ("dropout", "dropout_input", "dropout_output", "weight_drop", "warmup"):
+        for name in ("dropout", "dropout_input", "dropout_output", "weight_drop", "zoneout", "warmup"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise UsageError(f"{flag(name)} {value}: must be from 0 to below 1")

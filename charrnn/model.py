@@ -13,6 +13,7 @@ import numpy as np
 from . import cells
 from .cells.base import Names, join, take
 from .cells.trace import parameters
+from .cells.zoneout import Zoneout
 from .engine import bind
 from .errors import UsageError
 
@@ -23,6 +24,10 @@ class Quiet:
     def input(self, x):
         """What enters the first layer of the embeddings x (T, B, D)."""
         return x
+
+    def zoneout(self, layer, x):
+        """What cells.Zoneout is told beside what comes from below, of a layer with the input x (T, B, m)."""
+        return {}
 
     def output(self, layer, y):
         """What goes up and what the softmax sees of the output y (T, B, n) of a layer."""
@@ -43,6 +48,7 @@ class Model:
     layers: int
     skips: bool = True
     settings: dict = field(default_factory=dict)
+    zoneout: float = 0.0
 
     def __post_init__(self):
         for name in ("embed", "hidden", "layers"):
@@ -61,7 +67,8 @@ class Model:
     def stack(self):
         """The cell of each layer."""
         cell = cells.make(self.cell, self.settings)
-        return [cell.at(layer) for layer in range(self.layers)]
+        stack = [cell.at(layer) for layer in range(self.layers)]
+        return [Zoneout(cell, self.zoneout) for cell in stack] if self.zoneout else stack
 
     def widths(self) -> list[int]:
         """The width of what enters each layer."""
@@ -125,7 +132,7 @@ class Model:
         x = noise.input(x)
         below, tops, after = {}, [], []
         for layer, cell in enumerate(self.stack):
-            up, new = run(cell, p.layers[layer], x, below, state[layer])
+            up, new = run(cell, p.layers[layer], x, below | noise.zoneout(layer, x), state[layer])
             x, seen = noise.output(layer, up[cell.ups[0]])  # (T, B, n)
             below = {name: up[name] for name in cell.ups[1:]}
             tops.append(seen)

@@ -39,6 +39,13 @@ class Noise(Quiet):
         p = self.config.dropout_input
         return x * self._mask(self._drawn("dropout-input", x.shape[1:]), p) if p else x
 
+    def zoneout(self, layer, x):
+        rate, shape, noise = self.model.zoneout, (len(x), self.lanes, self.model.hidden), {}  # (T, B, n)
+        for name in self.model.stack[layer].regularised if rate else ():
+            stays = self._drawn(f"zoneout {layer} {name}", shape) < rate
+            noise[f"zoneout_{name}"] = torch.from_numpy(stays).to(self.device) + -rate  # its mean is 0
+        return noise
+
     def output(self, layer, y):
         up = self._dropped(self.up, layer, y)
         return up, up if self.seen == self.up else self._dropped(self.seen, layer, y)

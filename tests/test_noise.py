@@ -3,14 +3,17 @@
 from dataclasses import replace
 
 import numpy as np
+import oracles
 import pytest
 import torch
+from test_cells import B, arrays, bound, cases, close, every_size, over, part, refused, unrolled
 
+from charrnn.cells import classes, make
+from charrnn.cells.base import Cell
+from charrnn.cells.trace import parameters, trace
+from charrnn.cells.zoneout import Zoneout
 from charrnn.config import Config
-from charrnn.engine import (
-    on_torch,  # noqa: F401  teaches the operators torch tensors
-    reference,
-)
+from charrnn.engine import choose, reference
 from charrnn.model import Model, Quiet
 from charrnn.noise import Noise
 
@@ -168,3 +171,123 @@ def test_what_is_dropped_learns_nothing():
     for name, array in matrices(weights).items():
         used = one.weights(weights)[name] != 0
         assert (array.grad[used] != 0).all() and (array.grad[~used] == 0).all()
+
+
+# ---- zoneout
+
+
+RATE = 0.3
+
+
+def mixed(old, new, stay):
+    return [s * a + (1 - s) * b for s, a, b in zip(stay, old, new, strict=True)]
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@every_size
+def test_zoneout_keeps_of_every_state_what_it_is_told_to_keep(case, training):
+    """Three steps of the cell's oracle and the paper's mixing: in training the old value where the mask is 1 and the
+    new one where it is 0, else both in the proportion of the rate."""
+    inner, settings = case.cell(), dict(case.settings)
+    cell, drawn, law = Zoneout(inner, RATE), arrays(case, 3), oracles.oracle(case.name, case.layer)
+    masks = {name: np.random.default_rng(4).integers(2, size=(3, B, case.n)) for name in cell.regularised}
+    p, state, listed = bound(cell, drawn, case.n), part(drawn, "state"), {k: a.tolist() for k, a in drawn.items()}
+    lanes = [{name: values[lane] for name, values in part(listed, "state").items()} for lane in range(B)]
+    for t in range(3):
+        below = {name: values[t] for name, values in part(drawn, "below").items()}
+        noise = {f"zoneout_{name}": mask[t] - RATE for name, mask in masks.items() if training}
+        up, state = reference.step(cell, p, drawn["x"][t], below | noise, state)
+        for lane in range(B):
+            lower, old = {name: values[t][lane] for name, values in part(listed, "below").items()}, lanes[lane]
+            high, new = law(listed, listed["x"][t][lane], lower, old, **settings)
+            for name, mask in masks.items():
+                new[name] = mixed(old[name], new[name], mask[t][lane] if training else [RATE] * case.n)
+            close({k: a[lane] for k, a in up.items()}, {k: new.get(k, high[k]) for k in high}, 1e-12, f"{case}, up")
+            close({k: a[lane] for k, a in state.items()}, new, 1e-12, f"{case}, state")
+            lanes[lane] = new
+
+
+@every_size
+def test_a_wrapped_cell_is_the_cell_in_all_but_its_step(case):
+    inner = case.cell()
+    cell = Zoneout(inner, RATE)
+    assert (cell.states, cell.ups, cell.initial()) == (inner.states, inner.ups, inner.initial())
+    assert parameters(cell, case.m, case.n) == parameters(inner, case.m, case.n)
+    assert trace(cell).stages == trace(inner).stages and list(trace(cell).named) == list(trace(inner).named)
+    assert set(cell.regularised) == set(inner.states) - set(inner.carried.split())
+    assert cell.name not in classes()
+
+
+@over([case for case in cases(sizes=((3, 4),)) if case.layer])
+def test_chunks_equal_the_whole_under_zoneout(case):
+    cell, drawn = Zoneout(case.cell(), RATE), arrays(case, 6)
+    noise = np.random.default_rng(3).choice([-RATE, 1 - RATE], (6, B, case.n))
+    drawn |= {f"below.zoneout_{name}": noise for name in cell.regularised}
+    whole, state, pieces = unrolled(reference, cell, drawn, case.n), part(drawn, "state"), []
+    for t in (0, 2, 4):
+        piece = {name: array[t : t + 2] for name, array in drawn.items() if name == "x" or name.startswith("below.")}
+        piece |= {f"state.{name}": array for name, array in state.items()}
+        pieces.append(unrolled(reference, cell, drawn | piece, case.n))
+        state = part(pieces[-1], "state")
+    joined = {name: np.concatenate([piece[name] for piece in pieces]) for name in whole if name.startswith("up.")}
+    close(whole, joined | {f"state.{name}": array for name, array in state.items()}, 1e-12, str(case))
+
+
+def test_zoneout_is_drawn_for_each_state_layer_lane_and_time():
+    model = replace(MODEL, zoneout=RATE)
+    x = torch.zeros(T, LANES, 1)
+    drawn = [noise(step, model).zoneout(layer, x) for step in (3, 4) for layer in (0, 1)]
+    assert [list(each) for each in drawn] == [["zoneout_h", "zoneout_c"]] * 4
+    every = torch.stack([array for each in drawn for array in each.values()])
+    assert every.shape == (8, T, LANES, 100)
+    assert set(every.unique().tolist()) == {torch.tensor(-RATE).item(), torch.tensor(1 - RATE).item()}
+    assert len({tuple(units.tolist()) for units in every.reshape(-1, 100)}) == 8 * T * LANES
+    assert torch.equal(noise(3, model).zoneout(1, x)["zoneout_c"], drawn[1]["zoneout_c"])
+    assert not torch.equal(noise(3, model, seed=2).zoneout(1, x)["zoneout_c"], drawn[1]["zoneout_c"])
+    assert noise(3, MODEL).zoneout(1, x) == {} == Quiet().zoneout(1, x)
+
+
+@pytest.mark.parametrize("name", ["lstm", "slstm", "clockwork"])
+def test_the_mean_of_zoneout_is_a_step_of_evaluation(name):
+    """One step of time from a given state: what is kept is linear in the masks, so their mean gives the mean state.
+
+    Over 200 steps of training to six standard deviations.
+    """
+    model = Model(name, symbols=5, embed=6, hidden=16, layers=1, zoneout=RATE)
+    (cell,), weights, random = model.stack, weights_of(model, torch.float32), np.random.default_rng(6)
+    x, p = torch.tensor(random.normal(0, 1, (LANES, 6)), dtype=torch.float32), model.bind(weights).layers[0]
+    old = {name: torch.tensor(random.uniform(0.2, 0.9, (LANES, 16)), dtype=torch.float32) for name in cell.states}
+    if name == "clockwork":
+        old["t"] = old["t"].round()
+    _, law = reference.step(cell, p, x, {}, old)
+    _, new = reference.step(cell.inner, p, x, {}, old)
+    drawn = []
+    for step in STEPS:
+        below = noise(step, model).zoneout(0, x[None])
+        drawn.append(reference.step(cell, p, x, {key: array[0] for key, array in below.items()}, old)[1])
+    for state in cell.states:
+        mean = torch.stack([each[state] for each in drawn]).mean(0)
+        deviation = (new[state] - old[state]).abs() * (RATE * (1 - RATE) / len(STEPS)) ** 0.5
+        assert ((mean - law[state]).abs() <= 6 * deviation + 1e-5).all()
+        assert torch.equal(law[state], new[state]) == (state not in cell.regularised)
+
+
+def test_torch_nn_refuses_zoneout_in_words():
+    cell, like = Zoneout(make("lstm"), RATE), torch.zeros(1)
+    with refused("--engine native", "no kernel for the cell lstm with zoneout"):
+        choose("native", cell, like)
+    assert choose("auto", cell, like)[0] != "native"
+
+
+class Ticking(Cell):
+    """Counts, and has no other state."""
+
+    name, state, carried = "ticking", "t", "t"
+
+    def step(self, x, t):
+        return t + 1
+
+
+def test_a_cell_without_a_state_to_keep_refuses_zoneout():
+    with refused("--zoneout 0.3: ticking has no state that may be regularised"):
+        Zoneout(Ticking(), RATE)

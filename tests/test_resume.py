@@ -456,7 +456,7 @@ def test_every_kind_of_run_can_be_resumed(charrnn, small, asked, options):
 
 OTHER = dict(
     cell="gru", cell_opt=["a=1"], hidden=25, layers=3, embed=9, skips=False, dropout=0.2, dropout_input=0.1,
-    dropout_output=0.3, weight_drop=0.4,
+    dropout_output=0.3, weight_drop=0.4, zoneout=0.2,
     bytes=True, encoding="latin-1", errors="replace", min_count=2, val=["x"], val_fraction=0.2,
     seq_len=17, batch_size=5, warmup=0.1, seed=6, engine="reference", lr=0.1, clip=2.0, weight_decay=0.1, steps=9,
     epochs=2.0, time="9s", patience=3, device="cpu", precision="bfloat16", threads=2, eval_every=3, save_every=4,
@@ -482,7 +482,7 @@ def test_what_a_resumed_run_may_change(f):
 
 def test_what_decides_the_numbers_is_not_free():
     free = {f.name for f in fields(Config) if f.metadata["free"]}
-    shape = {"cell", "cell_opt", "hidden", "layers", "embed", "skips"}
+    shape = {"cell", "cell_opt", "hidden", "layers", "embed", "skips", "zoneout"}
     text = {"bytes", "encoding", "errors", "min_count", "val", "val_fraction"}
     assert not free & (shape | text | {"seq_len", "batch_size", "seed"})
 
@@ -572,8 +572,8 @@ def test_resume_does_not_go_with_what_begins_a_run(charrnn, interrupted):
 
 
 YOUNG = {  # settings that the first checkpoints did not know, and what they do not say of the model
-    "config": ("dropout_input", "dropout_output", "weight_drop"),
-    "model": (),
+    "config": ("dropout_input", "dropout_output", "weight_drop", "zoneout"),
+    "model": ("zoneout",),
 }
 
 
@@ -685,6 +685,14 @@ def test_the_model_comes_with_its_weights(charrnn, tuned):
     assert charrnn("train", "new.txt", "--init-from", "gru", "--out", "gru-new", *short).status == 0
     model = checkpoint.load(Path("gru-new/last.pt"))[1]["model"]
     assert (model["cell"], model["hidden"], model["skips"]) == ("gru", 12, False)
+
+
+def test_zoneout_comes_with_the_weights_and_may_be_changed(charrnn, small):
+    short = ("-q", *RUN, "--steps", 1)
+    assert charrnn("train", small, "--out", "zoned", *short, "--zoneout", 0.3).status == 0
+    for options, rate in (((), 0.3), (("--zoneout", 0.1), 0.1)):
+        answer = charrnn("train", small, "--init-from", "zoned", "--out", f"by-{rate}", *short, *options)
+        assert (answer.status, checkpoint.load(Path(f"by-{rate}/last.pt"))[1]["model"]["zoneout"]) == (0, rate)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charrnn import cells, checkpoint, evaluate, train
+from charrnn.cli.session import _model
 from charrnn.config import Config
 from charrnn.corpus import Reading, open_corpus
 from charrnn.engine import choose, reference
@@ -52,8 +53,7 @@ class Training:
         (home / "text.txt").write_bytes((text or sentences(30)).encode())
         corpus = open_corpus([home / "text.txt"], [], home / "cache", Reading(), config.min_count, config.val_fraction)
         stream, _ = Stream.fit(corpus.part("train"), config.batch_size, config.seq_len, config.seed)
-        sizes = config.embed, config.hidden, config.layers, config.skips
-        self.model = Model(config.cell, len(corpus.vocabulary), *sizes, config.cell_settings())
+        self.model = _model(config, len(corpus.vocabulary))
         self.trainer = train.Trainer(config, self.model, corpus, stream, "cpu", self.say, stop, lambda *_: "")
         unigram = (corpus.unigram + 1) / (corpus.unigram + 1).sum()
         self.trainer.begin(self.model.initial_weights(draws(config.seed, "weights"), unigram))
@@ -187,7 +187,7 @@ def test_no_noise_in_evaluation(training):
     assert numbers[0] == numbers[1]
 
 
-@pytest.mark.parametrize("name", NOISY)
+@pytest.mark.parametrize("name", [*NOISY, "zoneout"])
 def test_noise_changes_the_training_and_is_the_same_for_a_seed(training, name):
     losses = [training(**{name: p}).updates(3) for p in (0.0, 0.5, 0.5)]
     assert losses[1] == losses[2] != losses[0]

@@ -153,6 +153,11 @@ class Cell:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
+    def equations(self):
+        """The cell whose step names the quantities: itself, unless it is wrapped around another."""
+        return self
+
+    @property
     def states(self):
         return self.state.split()
 

@@ -21,7 +21,7 @@ from ..run import Run, latest
 from ..vocab import Vocabulary, name_of
 from . import STOPS, cache
 
-SHAPE = ("cell", "embed", "hidden", "layers", "skips")  # settings that are the model's own
+SHAPE = ("cell", "embed", "hidden", "layers", "skips")  # settings that decide what weights there are
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Session:
 
 
 def new_session(corpus: list[str], typed: dict, init_from: Path | None) -> Session:
-    """A new run; with --init-from the model is the other's, and what is typed must not contradict it."""
+    """A new run; with --init-from the model is the other's, and what is typed must not contradict its weights."""
     tensors = record = None
     if init_from:
         tensors, record = checkpoint.load(checkpoint.find(init_from))
@@ -58,7 +58,7 @@ def _inherited(saved, typed, init_from):
     for name in fixed:
         if name in typed and typed[name] != saved[name]:
             raise UsageError(f"{flag(name)} {typed[name]}: the weights of {init_from} fit only {saved[name]}")
-    return typed | {name: saved[name] for name in fixed}
+    return {"zoneout": saved["zoneout"]} | typed | {name: saved[name] for name in fixed}
 
 
 def resume_session(named: list[str] | None, typed: dict) -> Session:
@@ -201,7 +201,8 @@ def _threads(number):
 
 def _model(config, symbols):
     """The model of these settings; UsageError where one of them has no effect on it."""
-    model = Model(symbols=symbols, settings=config.cell_settings(), **{name: getattr(config, name) for name in SHAPE})
+    own = {name: getattr(config, name) for name in (*SHAPE, "zoneout")}
+    model = Model(symbols=symbols, settings=config.cell_settings(), **own)
     if config.weight_drop and not any(".U." in name for name in model.shapes()):
         raise UsageError(f"--weight-drop {config.weight_drop}: {config.cell} has no recurrent matrix to drop from")
     return model
