@@ -49,6 +49,7 @@ class Model:
     skips: bool = True
     settings: dict = field(default_factory=dict)
     zoneout: float = 0.0
+    residual: bool = False
 
     def __post_init__(self):
         for name in ("embed", "hidden", "layers"):
@@ -73,6 +74,11 @@ class Model:
     def widths(self) -> list[int]:
         """The width of what enters each layer."""
         return [self.embed] + [self.hidden] * (self.layers - 1)
+
+    @cached_property
+    def passes(self) -> list[bool]:
+        """For each layer, whether what enters it passes by and is added to what it gives (He et al. 2016)."""
+        return [self.residual and m == self.hidden for m in self.widths()]
 
     def layer_shapes(self) -> list[dict]:
         """For each layer, the shapes of its arrays by name."""
@@ -133,8 +139,10 @@ class Model:
         below, tops, after = {}, [], []
         for layer, cell in enumerate(self.stack):
             up, new = run(cell, p.layers[layer], x, below | noise.zoneout(layer, x), state[layer])
-            x, seen = noise.output(layer, up[cell.ups[0]])  # (T, B, n)
-            below = {name: up[name] for name in cell.ups[1:]}
+            rising, seen = noise.output(layer, up[cell.ups[0]])  # (T, B, n)
+            if self.passes[layer]:
+                rising, seen = x + rising, x + seen
+            x, below = rising, {name: up[name] for name in cell.ups[1:]}
             tops.append(seen)
             after.append(new)
         top = join(*tops) if self.skips else seen

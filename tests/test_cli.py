@@ -275,7 +275,14 @@ def test_options_against_each_other(charrnn, corpus, trained):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"), [(("--cell", "sru", "--weight-drop", 0.5), "--weight-drop 0.5: sru has no recurrent matrix")]
+    ("options", "said"),
+    [
+        (("--cell", "sru", "--weight-drop", 0.5), "--weight-drop 0.5: sru has no recurrent matrix"),
+        (
+            ("--layers", 1, "--residual"),
+            "--residual: has no effect on one layer where --embed 8 is not --hidden 24",
+        ),
+    ],
 )
 def test_options_that_would_do_nothing(charrnn, corpus, options, said):
     """What has no effect on this model is refused, before a run is made."""

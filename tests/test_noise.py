@@ -126,6 +126,21 @@ def test_where_dropout_is_laid(skips):
         torch.testing.assert_close(mine, other, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("skips", [True, False])
+def test_with_residual_connections_dropout_is_laid_on_what_a_layer_adds(skips):
+    """What passes a layer by is not dropped there: without anything to add, the softmax sees the embedding."""
+    model = Model("lstm", symbols=5, embed=4, hidden=4, layers=2, skips=skips, residual=True)
+
+    class Silence(Quiet):
+        def output(self, layer, y):
+            return 0 * y, 0 * y
+
+    weights, ids = weights_of(model), torch.arange(T)[:, None].expand(T, LANES) % 5
+    logits, _ = forward(model, Silence(), weights, ids)
+    x = weights["embedding"][ids].repeat(1, 1, 2 if skips else 1)
+    torch.testing.assert_close(logits, x @ weights["head.W"] + weights["head.b"], rtol=0, atol=1e-12)
+
+
 # ---- weight dropping
 
 

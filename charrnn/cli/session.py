@@ -21,7 +21,7 @@ from ..run import Run, latest
 from ..vocab import Vocabulary, name_of
 from . import STOPS, cache
 
-SHAPE = ("cell", "embed", "hidden", "layers", "skips")  # settings that decide what weights there are
+SHAPE = ("cell", "embed", "hidden", "layers", "skips", "residual")  # settings that decide what weights there are
 
 
 @dataclass
@@ -203,6 +203,10 @@ def _model(config, symbols):
     """The model of these settings; UsageError where one of them has no effect on it."""
     own = {name: getattr(config, name) for name in (*SHAPE, "zoneout")}
     model = Model(symbols=symbols, settings=config.cell_settings(), **own)
+    if config.residual and not any(model.passes):
+        raise UsageError(
+            f"--residual: has no effect on one layer where --embed {model.embed} is not --hidden {model.hidden}"
+        )
     if config.weight_drop and not any(".U." in name for name in model.shapes()):
         raise UsageError(f"--weight-drop {config.weight_drop}: {config.cell} has no recurrent matrix to drop from")
     return model
