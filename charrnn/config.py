@@ -40,6 +40,7 @@ class Config:
     embed: int = setting(64, "Width of the character embedding.", MODEL)
     skips: bool = setting(True, "Let the softmax see every layer, not the top one alone.", MODEL)
     residual: bool = setting(False, "Add to what a layer gives what it got, where the widths agree.", MODEL)
+    norm: bool = setting(False, "Layer norm on what each layer gives.", MODEL)
 
     dropout: float = setting(0.1, "Locked dropout on what each layer gives, 0 to below 1.", NOISE, free=True)
     dropout_input: float = setting(0.0, "The same on what enters the first layer.", NOISE, free=True)

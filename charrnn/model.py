@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from . import cells
-from .cells.base import Names, join, take
+from .cells.base import Names, join, normalise, take
 from .cells.trace import parameters
 from .cells.zoneout import Zoneout
 from .engine import bind
@@ -50,6 +50,7 @@ class Model:
     settings: dict = field(default_factory=dict)
     zoneout: float = 0.0
     residual: bool = False
+    norm: bool = False
 
     def __post_init__(self):
         for name in ("embed", "hidden", "layers"):
@@ -90,11 +91,15 @@ class Model:
         for layer, own in enumerate(self.layer_shapes()):
             shapes |= {f"layers.{layer}.{name}": shape for name, shape in own.items()}
         top = self.hidden * (self.layers if self.skips else 1)
-        return shapes | {"head.W": (top, self.symbols), "head.b": (self.symbols,)}
+        shapes |= {"head.W": (top, self.symbols), "head.b": (self.symbols,)}
+        for layer in range(self.layers) if self.norm else ():
+            shapes |= {f"norms.{layer}.gain": (self.hidden,), f"norms.{layer}.bias": (self.hidden,)}
+        return shapes
 
     def count(self) -> dict[str, int]:
         """The number of trained parameters of each part; what a mask hides does not count."""
-        counts = {"embedding": 0} | {f"layer {layer}": 0 for layer in range(self.layers)} | {"head": 0}
+        parts = ["embedding", *(f"layer {layer}" for layer in range(self.layers)), *["norms"] * self.norm, "head"]
+        counts = dict.fromkeys(parts, 0)
         for name, shape in self.shapes().items():
             part, *rest = name.split(".", 2)
             size = int(np.prod(shape))
@@ -106,7 +111,7 @@ class Model:
 
     def initial_weights(self, random: np.random.Generator, unigram: np.ndarray) -> dict[str, np.ndarray]:
         """Fresh weights (float32): orthogonal recurrent matrices (Saxe et al. 2014), inputs uniform within
-        1/sqrt(m), embeddings normal, the softmax bias at the log-frequencies `unigram` (V,) of the symbols."""
+        1/sqrt(m), embeddings normal, gains 1, the softmax bias at the log-frequencies `unigram` (V,) of the symbols."""
         weights = {}
         for name, shape in self.shapes().items():
             weights[name] = _draw(name.rsplit(".", 2)[-2] if "." in name else name, shape, random)
@@ -114,6 +119,8 @@ class Model:
             for name, start in cell.init.items():
                 target = weights[f"layers.{layer}.{name}"]
                 target[...] = random.uniform(*start, target.shape) if isinstance(start, tuple) else start
+            if self.norm:
+                weights[f"norms.{layer}.gain"][...] = 1
         weights["head.b"][...] = np.log(unigram)
         return weights
 
@@ -123,11 +130,14 @@ class Model:
 
     def bind(self, weights: dict) -> Names:
         """The weights, flat by name, as `forward` uses them."""
-        layers = []
+        layers, norms = [], []
         for layer, own in enumerate(self.layer_shapes()):
             arrays = {name: weights[f"layers.{layer}.{name}"] for name in own}
             layers.append(bind(self.stack[layer], arrays, self.hidden))
-        return Names(embedding=weights["embedding"], layers=layers, W=weights["head.W"], b=weights["head.b"])
+            if self.norm:
+                norms.append(Names(gain=weights[f"norms.{layer}.gain"], bias=weights[f"norms.{layer}.bias"]))
+        W, b = weights["head.W"], weights["head.b"]
+        return Names(embedding=weights["embedding"], layers=layers, norms=norms, W=W, b=b)
 
     def forward(self, p: Names, ids, state: list[dict], run, noise: Quiet = QUIET):
         """The logits of the next symbol: ids (T, B) -> (T, B, V), and the state after the last of them.
@@ -139,7 +149,10 @@ class Model:
         below, tops, after = {}, [], []
         for layer, cell in enumerate(self.stack):
             up, new = run(cell, p.layers[layer], x, below | noise.zoneout(layer, x), state[layer])
-            rising, seen = noise.output(layer, up[cell.ups[0]])  # (T, B, n)
+            y = up[cell.ups[0]]  # (T, B, n)
+            if self.norm:
+                y = normalise(y) * p.norms[layer].gain + p.norms[layer].bias
+            rising, seen = noise.output(layer, y)
             if self.passes[layer]:
                 rising, seen = x + rising, x + seen
             x, below = rising, {name: up[name] for name in cell.ups[1:]}

@@ -222,6 +222,9 @@ def test_operators(array):
     a, b = array(np.asarray([1.0, 5.0])), array(np.asarray([3.0, 2.0]))
     assert OPERATORS["maximum"](a, b).tolist() == [3.0, 5.0]
     assert OPERATORS["where"](a >= b, a, b).tolist() == [3.0, 5.0]
+    rows = [[1.0, 2.0, 6.0], [5.0, 5.0, 5.0]]
+    expected = [[(number - 3) / math.sqrt(14 / 3 + 1e-5) for number in rows[0]], [0.0, 0.0, 0.0]]
+    np.testing.assert_allclose(OPERATORS["normalise"](array(np.asarray(rows))), expected, rtol=0, atol=1e-14)
 
 
 # Engines

@@ -100,10 +100,11 @@ def test_where_nothing_is_asked_for_nothing_is_done():
     assert noise(dropout_output=0.5).output(1, x)[0] is x
 
 
+@pytest.mark.parametrize("norm", [True, False])
 @pytest.mark.parametrize("skips", [True, False])
-def test_where_dropout_is_laid(skips):
+def test_where_dropout_is_laid(skips, norm):
     """On the embeddings, on what goes from layer to layer, on what the softmax sees; on no state."""
-    model, told = Model("lstm", symbols=5, embed=3, hidden=4, layers=2, skips=skips), []
+    model, told = Model("lstm", symbols=5, embed=3, hidden=4, layers=2, skips=skips, norm=norm), []
 
     class Loud(Quiet):
         def input(self, x):

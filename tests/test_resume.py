@@ -456,7 +456,7 @@ def test_every_kind_of_run_can_be_resumed(charrnn, small, asked, options):
 
 OTHER = dict(
     cell="gru", cell_opt=["a=1"], hidden=25, layers=3, embed=9, skips=False, dropout=0.2, dropout_input=0.1,
-    dropout_output=0.3, weight_drop=0.4, zoneout=0.2, residual=True,
+    dropout_output=0.3, weight_drop=0.4, zoneout=0.2, residual=True, norm=True,
     bytes=True, encoding="latin-1", errors="replace", min_count=2, val=["x"], val_fraction=0.2,
     seq_len=17, batch_size=5, warmup=0.1, seed=6, engine="reference", lr=0.1, clip=2.0, weight_decay=0.1, steps=9,
     epochs=2.0, time="9s", patience=3, device="cpu", precision="bfloat16", threads=2, eval_every=3, save_every=4,
@@ -482,7 +482,7 @@ def test_what_a_resumed_run_may_change(f):
 
 def test_what_decides_the_numbers_is_not_free():
     free = {f.name for f in fields(Config) if f.metadata["free"]}
-    shape = {"cell", "cell_opt", "hidden", "layers", "embed", "skips", "zoneout", "residual"}
+    shape = {"cell", "cell_opt", "hidden", "layers", "embed", "skips", "zoneout", "residual", "norm"}
     text = {"bytes", "encoding", "errors", "min_count", "val", "val_fraction"}
     assert not free & (shape | text | {"seq_len", "batch_size", "seed"})
 
@@ -572,8 +572,8 @@ def test_resume_does_not_go_with_what_begins_a_run(charrnn, interrupted):
 
 
 YOUNG = {  # settings that the first checkpoints did not know, and what they do not say of the model
-    "config": ("dropout_input", "dropout_output", "weight_drop", "zoneout", "residual"),
-    "model": ("zoneout", "residual"),
+    "config": ("dropout_input", "dropout_output", "weight_drop", "zoneout", "residual", "norm"),
+    "model": ("zoneout", "residual", "norm"),
 }
 
 

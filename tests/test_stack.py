@@ -1,18 +1,23 @@
 """The stack around the cells: what passes a layer by, step against sequence, chunks against the whole, depth."""
 
+import math
+
 import numpy as np
 import oracles
 import pytest
 import torch
 from test_cells import NAMES, SETTINGS, B, close, nonzero, part, tensors
+from test_sample import OnTorch, drawn
 
 from charrnn.engine import choose, reference
 from charrnn.model import Model
+from charrnn.sample import Picking, Sampler
 
 T = 7
 OPTIONS = {  # each alone, and all together
     "plain": {},
     "residual": {"residual": True},
+    "norm": {"norm": True},
     "zoneout": {"zoneout": 0.3},
 }
 ALL = {key: value for options in OPTIONS.values() for key, value in options.items()}
@@ -52,6 +57,17 @@ def same(found, expected):
 # ---- the law
 
 
+def normalised(a):
+    mean = math.fsum(a) / len(a)
+    deviation = math.sqrt(math.fsum((number - mean) ** 2 for number in a) / len(a) + 1e-5)
+    return [(number - mean) / deviation for number in a]
+
+
+def norm(a, gain, bias):
+    """Ba, Kiros & Hinton 2016, equations 3 and 4."""
+    return oracles.add(oracles.mul(normalised(a), gain), bias)
+
+
 def law(model, listed, ids):
     """The logits of one lane in plain Python, as they follow from the definitions and the oracles of the cells."""
     state = [{k: a[0].tolist() for k, a in own.items()} for own in model.initial_state(lambda: np.zeros((1, 4)))]
@@ -65,6 +81,8 @@ def law(model, listed, ids):
                 new[name] = [model.zoneout * a + (1 - model.zoneout) * b for a, b in pair]
             up = {name: new.get(name, array) for name, array in up.items()}
             y = next(iter(up.values()))
+            if model.norm:
+                y = norm(y, listed[f"norms.{layer}.gain"], listed[f"norms.{layer}.bias"])
             x = oracles.add(x, y) if model.residual and len(x) == len(y) else y
             below, state[layer] = up, new
             seen.append(x)
@@ -142,3 +160,49 @@ def test_residual_connections_are_there_where_the_widths_agree(embed):
     close({"": logits}, {"": np.concatenate([x, x, x], -1) @ weights["head.W"] + weights["head.b"]}, 1e-12)
     assert model.passes == [embed == 4, True, True]
     assert model_of(embed=4).passes == [False] * 3
+
+
+# ---- sampling
+
+
+@pytest.mark.parametrize("lanes", [1, 3])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_cell_samples_as_it_trains_with_everything(name, lanes):
+    samples_as_it_trains(model_of(name, layers=2, **ALL), lanes)
+
+
+@pytest.mark.parametrize("lanes", [1, 3])
+@every_option
+def test_every_option_samples_as_it_trains(options, lanes):
+    samples_as_it_trains(model_of("gru", skips=False, embed=3, **options), lanes)
+
+
+def samples_as_it_trains(model, lanes):
+    """Symbols that were drawn for one lane and for several, then the states compared; float32 in another order."""
+    weights, _ = weights_and_ids(model)
+    weights = {key: array.astype(np.float32) for key, array in weights.items()}
+    ours, theirs = Sampler(model, weights), OnTorch(model, weights, "reference")
+    ids = np.random.default_rng(1).integers(5, size=(30, lanes))
+    state = [{k: np.repeat(a, lanes, axis=0) for k, a in own.items()} for own in ours.start()]
+    expected_state = [{k: a.copy() for k, a in own.items()} for own in state]
+    for row in ids:
+        logits, state = ours.step(row, state)
+        expected, expected_state = theirs.step(row, expected_state)
+        np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
+        for own, other in zip(state, expected_state, strict=True):
+            assert own.keys() == other.keys()
+            for key in other:
+                np.testing.assert_allclose(own[key], other[key], rtol=1e-5, atol=1e-5)
+
+
+@every_option
+def test_the_text_is_that_of_torch(options):
+    """Several streams from one prompt, so that the state goes over from one lane to three."""
+    model = model_of(layers=2, **options)
+    weights, _ = weights_and_ids(model)
+    weights = {key: array.astype(np.float32) for key, array in weights.items()}
+    texts = [
+        drawn(sampler, [1, 2, 3, 4, 0, 1], Picking(1.0), 3, range(3), 100).tolist()
+        for sampler in (Sampler(model, weights), OnTorch(model, weights, "auto"))
+    ]
+    assert texts[0] == texts[1] and len({tuple(text) for text in texts[0]}) == 3

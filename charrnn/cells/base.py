@@ -10,6 +10,7 @@ from functools import lru_cache, singledispatch
 from types import SimpleNamespace
 
 OPERATORS = {}
+EPSILON = 1e-5  # of normalise: what has no variance becomes 0
 
 
 class Names(SimpleNamespace):
@@ -87,6 +88,11 @@ def join(a, *others):
 @operator
 def stack(a, *others):
     """Arrays on top of each other along a new first axis."""
+
+
+@operator
+def normalise(a):
+    """a with mean 0 and variance 1 along its last axis: (a - mean) / sqrt(variance + EPSILON)."""
 
 
 @operator

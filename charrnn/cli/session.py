@@ -21,7 +21,15 @@ from ..run import Run, latest
 from ..vocab import Vocabulary, name_of
 from . import STOPS, cache
 
-SHAPE = ("cell", "embed", "hidden", "layers", "skips", "residual")  # settings that decide what weights there are
+SHAPE = (
+    "cell",
+    "embed",
+    "hidden",
+    "layers",
+    "skips",
+    "residual",
+    "norm",
+)  # settings that decide what weights there are
 
 
 @dataclass
