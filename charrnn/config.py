@@ -22,12 +22,16 @@ def setting(default, help, group, *, free=False):
 
 
 LENGTHS = ("steps", "epochs", "time")  # of a run; one of them is given
-MODEL, TEXT, TRAINING, MACHINE, RUN = "Model", "Text", "Training", "Machine", "Run"
+MODEL, NOISE, TEXT, TRAINING = "Model", "Against overfitting", "Text", "Training"
+MACHINE, RUN = "Machine", "Run"
 
 
 @dataclass(frozen=True)
 class Config:
-    """What a run is: everything that its numbers depend on, and how it reports."""
+    """What a run is: everything that its numbers depend on, and how it reports.
+
+    A new setting's default leaves runs as they were before it came.
+    """
 
     cell: str = setting("lstm", "Recurrent cell; `charrnn cells` lists them.", MODEL)
     cell_opt: list[str] = setting([], "A setting of the cell's own, as name=value; may be repeated.", MODEL)
@@ -35,7 +39,14 @@ class Config:
     layers: int = setting(2, "Recurrent layers.", MODEL)
     embed: int = setting(64, "Width of the character embedding.", MODEL)
     skips: bool = setting(True, "Let the softmax see every layer, not the top one alone.", MODEL)
-    dropout: float = setting(0.1, "Locked dropout on the output of each layer, 0 to below 1.", MODEL, free=True)
+    residual: bool = setting(False, "Add to what a layer gives what it got, where the widths agree.", MODEL)
+    norm: bool = setting(False, "Layer norm on what each layer gives.", MODEL)
+
+    dropout: float = setting(0.1, "Locked dropout on what each layer gives, 0 to below 1.", NOISE, free=True)
+    dropout_input: float = setting(0.0, "The same on what enters the first layer.", NOISE, free=True)
+    dropout_output: float | None = setting(None, "On what the softmax sees; else as --dropout.", NOISE, free=True)
+    weight_drop: float = setting(0.0, "Share of the recurrent matrices left out, anew each step.", NOISE, free=True)
+    zoneout: float = setting(0.0, "Share of the states' units that keep their old value at each character.", NOISE)
 
     bytes: bool = setting(False, "Symbols are bytes instead of characters.", TEXT)
     encoding: str = setting("utf-8", "Encoding of the text files.", TEXT)
@@ -78,9 +89,10 @@ class Config:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise UsageError(f"{flag(name)} {value}: must be a number greater than 0")
-        for name in ("dropout", "warmup"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UsageError(f"{flag(name)} {getattr(self, name)}: must be from 0 to below 1")
+        for name in ("dropout", "dropout_input", "dropout_output", "weight_drop", "zoneout", "warmup"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
+                raise UsageError(f"{flag(name)} {value}: must be from 0 to below 1")
         if self.val_fraction is not None and not 0 < self.val_fraction < 1:
             raise UsageError(f"--val-fraction {self.val_fraction}: must be between 0 and 1")
         if self.val and self.val_fraction is not None:
@@ -122,8 +134,14 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def complete(saved: dict) -> dict:
+    """The settings of a checkpoint, also of one older than some of them: its run was what their defaults say."""
+    return Config().record() | saved
+
+
 def resumed(saved: dict, typed: dict) -> Config:
     """The saved settings with those typed now; UsageError where one is typed that a run cannot change."""
+    saved = complete(saved)
     for f in fields(Config):
         if f.name in typed and typed[f.name] != saved[f.name] and not f.metadata["free"]:
             raise UsageError(

@@ -11,10 +11,30 @@ from functools import cached_property
 import numpy as np
 
 from . import cells
-from .cells.base import Names, affine, join, take
+from .cells.base import Names, affine, join, normalise, take
 from .cells.trace import parameters
+from .cells.zoneout import Zoneout
 from .engine import bind
 from .errors import UsageError
+
+
+class Quiet:
+    """What is done to a model in evaluation and sampling: nothing. noise.Noise is what training does."""
+
+    def input(self, x):
+        """What enters the first layer of the embeddings x (T, B, D)."""
+        return x
+
+    def zoneout(self, layer, x):
+        """What cells.Zoneout is told beside what comes from below, of a layer with the input x (T, B, m)."""
+        return {}
+
+    def output(self, layer, y):
+        """What goes up and what the softmax sees of the output y (T, B, n) of a layer."""
+        return y, y
+
+
+QUIET = Quiet()
 
 
 @dataclass(frozen=True)
@@ -28,6 +48,9 @@ class Model:
     layers: int
     skips: bool = True
     settings: dict = field(default_factory=dict)
+    zoneout: float = 0.0
+    residual: bool = False
+    norm: bool = False
 
     def __post_init__(self):
         for name in ("embed", "hidden", "layers"):
@@ -46,11 +69,17 @@ class Model:
     def stack(self):
         """The cell of each layer."""
         cell = cells.make(self.cell, self.settings)
-        return [cell.at(layer) for layer in range(self.layers)]
+        stack = [cell.at(layer) for layer in range(self.layers)]
+        return [Zoneout(cell, self.zoneout) for cell in stack] if self.zoneout else stack
 
     def widths(self) -> list[int]:
         """The width of what enters each layer."""
         return [self.embed] + [self.hidden] * (self.layers - 1)
+
+    @cached_property
+    def passes(self) -> list[bool]:
+        """For each layer, whether what enters it passes by and is added to what it gives (He et al. 2016)."""
+        return [self.residual and m == self.hidden for m in self.widths()]
 
     def layer_shapes(self) -> list[dict]:
         """For each layer, the shapes of its arrays by name."""
@@ -62,11 +91,15 @@ class Model:
         for layer, own in enumerate(self.layer_shapes()):
             shapes |= {f"layers.{layer}.{name}": shape for name, shape in own.items()}
         top = self.hidden * (self.layers if self.skips else 1)
-        return shapes | {"head.W": (top, self.symbols), "head.b": (self.symbols,)}
+        shapes |= {"head.W": (top, self.symbols), "head.b": (self.symbols,)}
+        for layer in range(self.layers) if self.norm else ():
+            shapes |= {f"norms.{layer}.gain": (self.hidden,), f"norms.{layer}.bias": (self.hidden,)}
+        return shapes
 
     def count(self) -> dict[str, int]:
         """The number of trained parameters of each part; what a mask hides does not count."""
-        counts = {"embedding": 0} | {f"layer {layer}": 0 for layer in range(self.layers)} | {"head": 0}
+        parts = ["embedding", *(f"layer {layer}" for layer in range(self.layers)), *["norms"] * self.norm, "head"]
+        counts = dict.fromkeys(parts, 0)
         for name, shape in self.shapes().items():
             part, *rest = name.split(".", 2)
             size = int(np.prod(shape))
@@ -78,7 +111,7 @@ class Model:
 
     def initial_weights(self, random: np.random.Generator, unigram: np.ndarray) -> dict[str, np.ndarray]:
         """Fresh weights (float32): orthogonal recurrent matrices (Saxe et al. 2014), inputs uniform within
-        1/sqrt(m), embeddings normal, the softmax bias at the log-frequencies `unigram` (V,) of the symbols."""
+        1/sqrt(m), embeddings normal, gains 1, the softmax bias at the log-frequencies `unigram` (V,) of the symbols."""
         weights = {}
         for name, shape in self.shapes().items():
             weights[name] = _draw(name.rsplit(".", 2)[-2] if "." in name else name, shape, random)
@@ -86,6 +119,8 @@ class Model:
             for name, start in cell.init.items():
                 target = weights[f"layers.{layer}.{name}"]
                 target[...] = random.uniform(*start, target.shape) if isinstance(start, tuple) else start
+            if self.norm:
+                weights[f"norms.{layer}.gain"][...] = 1
         weights["head.b"][...] = np.log(unigram)
         return weights
 
@@ -95,26 +130,35 @@ class Model:
 
     def bind(self, weights: dict) -> Names:
         """The weights, flat by name, as `forward` uses them."""
-        layers = []
+        layers, norms = [], []
         for layer, own in enumerate(self.layer_shapes()):
             arrays = {name: weights[f"layers.{layer}.{name}"] for name in own}
             layers.append(bind(self.stack[layer], arrays, self.hidden))
-        return Names(embedding=weights["embedding"], layers=layers, W=weights["head.W"], b=weights["head.b"])
+            if self.norm:
+                norms.append(Names(gain=weights[f"norms.{layer}.gain"], bias=weights[f"norms.{layer}.bias"]))
+        W, b = weights["head.W"], weights["head.b"]
+        return Names(embedding=weights["embedding"], layers=layers, norms=norms, W=W, b=b)
 
-    def forward(self, p: Names, ids, state: list[dict], run, drop=lambda layer, a: a):
+    def forward(self, p: Names, ids, state: list[dict], run, noise: Quiet = QUIET):
         """The logits of the next symbol: ids (T, B) -> (T, B, V), and the state after the last of them.
 
-        `run` is an engine's unroll, or reference.step with ids (B,); `drop` is what dropout does to the output
-        of a layer.
+        `run` is an engine's unroll, or reference.step with ids (B,); `noise` is that of a training step.
         """
         x = take(p.embedding, ids)  # (T, B, D)
+        x = noise.input(x)
         below, tops, after = {}, [], []
         for layer, cell in enumerate(self.stack):
-            up, new = run(cell, p.layers[layer], x, below, state[layer])
-            x, below = drop(layer, up[cell.ups[0]]), {name: up[name] for name in cell.ups[1:]}  # (T, B, n)
-            tops.append(x)
+            up, new = run(cell, p.layers[layer], x, below | noise.zoneout(layer, x), state[layer])
+            y = up[cell.ups[0]]  # (T, B, n)
+            if self.norm:
+                y = normalise(y) * p.norms[layer].gain + p.norms[layer].bias
+            rising, seen = noise.output(layer, y)
+            if self.passes[layer]:
+                rising, seen = x + rising, x + seen
+            x, below = rising, {name: up[name] for name in cell.ups[1:]}
+            tops.append(seen)
             after.append(new)
-        top = join(*tops) if self.skips else x
+        top = join(*tops) if self.skips else seen
         return affine(top, p.W, p.b), after
 
 

@@ -19,9 +19,10 @@ from .engine import choose, on_numpy, on_torch  # noqa: F401  (both teach the op
 from .errors import Diverged, Interrupted
 from .evaluate import LANES, score, zeros
 from .model import Model
+from .noise import Noise
 from .optim import Optimizer, schedule
 from .run import Run
-from .stream import Stream, draws
+from .stream import Stream
 
 EVALUATIONS = 10  # in a run, where --eval-every does not say otherwise
 ROWS = 100  # of the training loss in a run scheduled by steps; one scheduled by time has one every ROW_STEPS
@@ -183,21 +184,13 @@ class Trainer:
         return math.isfinite(nats) and nats < EXPLODED * math.log(self.model.symbols)
 
     def _loss(self, x, y):
-        """The mean cost of a batch in nats, under dropout, and the state after it."""
+        """The mean cost of a batch in nats, under noise, and the state after it."""
         bfloat16 = self.config.precision == "bfloat16"
+        noise = Noise(self.config, self.model, self.stream.lanes, self.device, self.counters.step)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
-            logits, state = self.model.forward(self.model.bind(self.weights), x, self.state, self.run, self._dropout())
+            p = self.model.bind(noise.weights(self.weights))
+            logits, state = self.model.forward(p, x, self.state, self.run, noise)
         return F.cross_entropy(logits.float().flatten(0, 1), y.flatten()), state
-
-    def _dropout(self):
-        """Locked dropout (Gal & Ghahramani 2016): one mask per lane for all T of a step, from the seed and the step."""
-        p, lanes, n = self.config.dropout, self.stream.lanes, self.model.hidden
-        if not p:
-            return lambda layer, a: a
-        random = draws(self.config.seed, "dropout", self.counters.step)
-        kept = random.random((self.model.layers, lanes, n), dtype=np.float32) >= p
-        masks = torch.from_numpy(kept).to(self.device) / (1 - p)  # (L, B, n)
-        return lambda layer, a: a * masks[layer]
 
     def _skip(self, loss, norm):
         """Leaves the weights alone, forgets the state; too often in a row, goes back to the last good state."""

@@ -226,6 +226,9 @@ def test_operators(array):
     a, b = array(np.asarray([1.0, 5.0])), array(np.asarray([3.0, 2.0]))
     assert OPERATORS["maximum"](a, b).tolist() == [3.0, 5.0]
     assert OPERATORS["where"](a >= b, a, b).tolist() == [3.0, 5.0]
+    rows = [[1.0, 2.0, 6.0], [5.0, 5.0, 5.0]]
+    expected = [[(number - 3) / math.sqrt(14 / 3 + 1e-5) for number in rows[0]], [0.0, 0.0, 0.0]]
+    np.testing.assert_allclose(OPERATORS["normalise"](array(np.asarray(rows))), expected, rtol=0, atol=1e-14)
 
 
 # Engines
@@ -697,23 +700,6 @@ def test_the_stack_equals_its_oracles(model):
             top = top + x if model.skips else x
         expected = oracles.add(oracles.times(top, listed["head.W"]), listed["head.b"])
         close({"logits": logits[0]}, {"logits": expected}, 1e-12)
-
-
-def test_dropout_is_laid_on_the_output_of_each_layer():
-    model, seen = Model("lstm", symbols=5, embed=3, hidden=4, layers=2), []
-
-    def drop(layer, a):
-        seen.append((layer, a.shape))
-        return a * (layer == 1)
-
-    weights, ids = weights_and_ids(model)
-    state = model.initial_state(lambda: np.zeros((B, 4)))
-    logits, after = model.forward(model.bind(weights), ids, state, reference.unroll, drop)
-    assert seen == [(0, (4, B, 4)), (1, (4, B, 4))]
-    assert (after[0]["h"] != 0).all()  # what is carried is not dropped
-    weights["head.W"][:4] = 7.0  # the first layer's part of the skip is dropped
-    again, _ = model.forward(model.bind(weights), ids, state, reference.unroll, drop)
-    close({"logits": logits}, {"logits": again}, 0.0)
 
 
 # Choosing

@@ -161,7 +161,8 @@ def test_near_settings(charrnn, corpus):
     ("option", "value"),
     [
         ("--hidden", "0"), ("--hidden", "-3"), ("--layers", "0"), ("--embed", "0"),
-        ("--dropout", "1"), ("--dropout", "-0.1"), ("--dropout", "nan"),
+        ("--dropout", "1"), ("--dropout", "-0.1"), ("--dropout", "nan"), ("--dropout-input", "1"),
+        ("--dropout-output", "-1"), ("--weight-drop", "1"), ("--zoneout", "1"),
         ("--lr", "-1"), ("--lr", "0"), ("--lr", "nan"),
         ("--lr", "inf"),
         ("--warmup", "1"), ("--warmup", "-0.5"), ("--clip", "-1"), ("--weight-decay", "-1"),
@@ -272,6 +273,22 @@ def test_options_against_each_other(charrnn, corpus, trained):
     assert "takes one run" in complaint(charrnn("train", "--resume", "a", "b"), 2)
     assert complaint(charrnn("train", "--resume", trained, "--hidden", 32), 2).startswith("--hidden 32: ")
     assert "24" in complaint(charrnn("train", corpus, "--init-from", trained, "--hidden", 32), 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--cell", "sru", "--weight-drop", 0.5), "--weight-drop 0.5: sru has no recurrent matrix"),
+        (
+            ("--layers", 1, "--residual"),
+            "--residual: has no effect on one layer where --embed 8 is not --hidden 24",
+        ),
+    ],
+)
+def test_options_that_would_do_nothing(charrnn, corpus, options, said):
+    """What has no effect on this model is refused, before a run is made."""
+    assert complaint(charrnn("train", corpus, *TINY, "--steps", 1, *options), 2).startswith(said)
+    assert not Path("checkpoints").exists()
 
 
 def test_settings_from_a_file_are_checked_like_typed_ones(charrnn, corpus):

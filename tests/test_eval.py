@@ -481,6 +481,19 @@ def test_inspect_other_cells(charrnn, corpus, cell, options):
     assert value(formula, **sizes) == told["parts"]["head"] and f"{told['parts']['head']:,}" in head
 
 
+def test_inspect_what_stands_around_the_cells(charrnn, corpus):
+    """Each part has a row whose formula gives its number."""
+    options = ("--norm", "--residual", "--zoneout", 0.1)
+    assert charrnn("train", corpus, "--steps", 1, *QUICK, *options).status == 0
+    told = looked(charrnn, "own")
+    consistent(told, Path("own/best.pt"))
+    rows = {line.split(" ")[0]: line for line in charrnn("inspect", "own").out.splitlines()}
+    sizes = {"n": told["model"]["hidden"], "L": told["model"]["layers"]}
+    for part in ("norms",):
+        count, formula = re.search(r"([\d,]+)  +(\S.*)$", rows[part].rstrip()).groups()
+        assert value(formula, **sizes) == told["parts"][part] == int(count.replace(",", ""))
+
+
 def test_inspect_for_people(charrnn, trained):
     told, answer = looked(charrnn, trained), charrnn("inspect", trained)
     assert (answer.status, answer.err) == (0, "")

@@ -127,7 +127,7 @@ def test_sums_become_rows():
     assert rows("lstm") == [("g", ["g"]), ("f", ["f"]), ("i", ["i"]), ("o", ["o"])]  # sigmoids side by side
     assert rows("gru") == [("n", []), ("z", ["z"]), ("r", ["r"]), ("", ["n"])]  # n is gated between the two
     assert sorted(rows("sru")) == [("f", []), ("r", []), ("u", [])]
-    assert ("i", ["i", "ii", "fi", "oi"]) in rows("fgr")
+    assert ("i", ["i", "i_i", "f_i", "o_i"]) in rows("fgr")
 
 
 def test_events_follow_what_they_need():

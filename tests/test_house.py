@@ -15,7 +15,7 @@ FLOORS = [  # from the ground up; a room is a module or a folder of the package
     {"cells", "vocab", "config"},  # floor 0
     {"engine", "corpus"},
     {"model", "stream", "yardstick"},
-    {"checkpoint", "optim", "progress", "run"},
+    {"checkpoint", "noise", "optim", "progress", "run"},
     {"evaluate", "gates"},
     {"train", "sample"},
     set(),  # floor 6: compare, probe, bench, report, once they are there
@@ -30,6 +30,7 @@ THIRD_PARTY = {  # what a room imports as soon as it is imported itself; anythin
     "stream": {"numpy"},
     "yardstick": {"numpy"},
     "checkpoint": {"numpy"},
+    "noise": {"numpy", "torch"},
     "optim": {"torch"},
     "progress": {"rich"},
     "evaluate": {"numpy", "torch"},

@@ -455,10 +455,12 @@ def test_every_kind_of_run_can_be_resumed(charrnn, small, asked, options):
 
 
 OTHER = dict(
-    cell="gru", cell_opt=["a=1"], hidden=25, layers=3, embed=9, skips=False, bytes=True, encoding="latin-1",
-    errors="replace", min_count=2, val=["x"], val_fraction=0.2, seq_len=17, batch_size=5, warmup=0.1, seed=6,
-    engine="reference", dropout=0.2, lr=0.1, clip=2.0, weight_decay=0.1, steps=9, epochs=2.0, time="9s", patience=3,
-    device="cpu", precision="bfloat16", threads=2, eval_every=3, save_every=4, sample_length=6,
+    cell="gru", cell_opt=["a=1"], hidden=25, layers=3, embed=9, skips=False, dropout=0.2, dropout_input=0.1,
+    dropout_output=0.3, weight_drop=0.4, zoneout=0.2, residual=True, norm=True,
+    bytes=True, encoding="latin-1", errors="replace", min_count=2, val=["x"], val_fraction=0.2,
+    seq_len=17, batch_size=5, warmup=0.1, seed=6, engine="reference", lr=0.1, clip=2.0, weight_decay=0.1, steps=9,
+    epochs=2.0, time="9s", patience=3, device="cpu", precision="bfloat16", threads=2, eval_every=3, save_every=4,
+    sample_length=6,
 )  # fmt: skip
 
 
@@ -480,7 +482,7 @@ def test_what_a_resumed_run_may_change(f):
 
 def test_what_decides_the_numbers_is_not_free():
     free = {f.name for f in fields(Config) if f.metadata["free"]}
-    shape = {"cell", "cell_opt", "hidden", "layers", "embed", "skips"}
+    shape = {"cell", "cell_opt", "hidden", "layers", "embed", "skips", "zoneout", "residual", "norm"}
     text = {"bytes", "encoding", "errors", "min_count", "val", "val_fraction"}
     assert not free & (shape | text | {"seq_len", "batch_size", "seed"})
 
@@ -566,6 +568,50 @@ def test_resume_does_not_go_with_what_begins_a_run(charrnn, interrupted):
     assert not Path("other").exists()
 
 
+# ---- checkpoints of before some settings came
+
+
+YOUNG = {  # settings that the first checkpoints did not know, and what they do not say of the model
+    "config": ("dropout_input", "dropout_output", "weight_drop", "zoneout", "residual", "norm"),
+    "model": ("zoneout", "residual", "norm"),
+}
+
+
+@pytest.fixture
+def old_run(charrnn, small, interrupted):
+    """A run that was interrupted, as it would have been written before the settings of YOUNG were there."""
+    interrupted("run")
+    for path in Path("run").glob("*.pt"):
+        tensors, record = checkpoint.load(path)
+        for part, names in YOUNG.items():
+            for name in names:
+                del record[part][name]
+        checkpoint.save(path, tensors, record)
+    return Path("run")
+
+
+def test_an_old_run_goes_on_with_the_defaults(charrnn, small, old_run, whole):
+    assert charrnn("train", "--resume", "run", "-q").status == 0
+    assert differences("run", whole(charrnn, small, *RUN)) == []
+    config = checkpoint.load(Path("run/last.pt"))[1]["config"]
+    assert all(config[name] == getattr(Config(), name) for name in YOUNG["config"])
+
+
+def test_an_old_checkpoint_is_scored_sampled_and_started_from(charrnn, small, old_run):
+    for command in (
+        ["eval", "run", small],
+        ["sample", "run", "-n", 9],
+        ["inspect", "run"],
+        ["inspect", "run", "--json"],
+    ):
+        answer = charrnn(*command)
+        assert (answer.status, answer.err) == (0, ""), command
+    tuned = ("train", small, "--init-from", "run", "--steps", 1, "--seq-len", 16, "--batch-size", 4, "-q")
+    assert charrnn(*tuned, "--out", "tuned").status == 0
+    now = checkpoint.load(Path("tuned/best.pt"))[1]
+    assert all(now["model"][name] == getattr(Config(), name) for name in YOUNG["model"])
+
+
 # ---- --init-from
 
 
@@ -639,6 +685,14 @@ def test_the_model_comes_with_its_weights(charrnn, tuned):
     assert charrnn("train", "new.txt", "--init-from", "gru", "--out", "gru-new", *short).status == 0
     model = checkpoint.load(Path("gru-new/last.pt"))[1]["model"]
     assert (model["cell"], model["hidden"], model["skips"]) == ("gru", 12, False)
+
+
+def test_zoneout_comes_with_the_weights_and_may_be_changed(charrnn, small):
+    short = ("-q", *RUN, "--steps", 1)
+    assert charrnn("train", small, "--out", "zoned", *short, "--zoneout", 0.3).status == 0
+    for options, rate in (((), 0.3), (("--zoneout", 0.1), 0.1)):
+        answer = charrnn("train", small, "--init-from", "zoned", "--out", f"by-{rate}", *short, *options)
+        assert (answer.status, checkpoint.load(Path(f"by-{rate}/last.pt"))[1]["model"]["zoneout"]) == (0, rate)
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charrnn import cells, checkpoint, evaluate, train
+from charrnn.cli.session import _model
 from charrnn.config import Config
 from charrnn.corpus import Reading, open_corpus
 from charrnn.engine import choose, reference
 from charrnn.errors import Diverged, Interrupted
 from charrnn.evaluate import Score, score, windows
 from charrnn.model import Model
+from charrnn.noise import Noise
 from charrnn.optim import FLOOR, Optimizer, schedule
 from charrnn.run import Run
 from charrnn.stream import Stream, draws
@@ -51,8 +53,7 @@ class Training:
         (home / "text.txt").write_bytes((text or sentences(30)).encode())
         corpus = open_corpus([home / "text.txt"], [], home / "cache", Reading(), config.min_count, config.val_fraction)
         stream, _ = Stream.fit(corpus.part("train"), config.batch_size, config.seq_len, config.seed)
-        sizes = config.embed, config.hidden, config.layers, config.skips
-        self.model = Model(config.cell, len(corpus.vocabulary), *sizes, config.cell_settings())
+        self.model = _model(config, len(corpus.vocabulary))
         self.trainer = train.Trainer(config, self.model, corpus, stream, "cpu", self.say, stop, lambda *_: "")
         unigram = (corpus.unigram + 1) / (corpus.unigram + 1).sum()
         self.trainer.begin(self.model.initial_weights(draws(config.seed, "weights"), unigram))
@@ -150,32 +151,18 @@ def test_the_rate_of_a_step_is_a_function_of_progress(training):
     assert [row["lr"] for row in longer.of("train")][::2] == [row["lr"] for row in done.of("train")]
 
 
-# ---- dropout
-
-
-def masks(trainer, step):
-    """What dropout does to ones (T, B, n) at a step, layer by layer: (L, T, B, n)."""
-    trainer.counters.step = step
-    drop, shape = trainer._dropout(), (5, trainer.stream.lanes, trainer.model.hidden)
-    return torch.stack([drop(layer, torch.ones(shape)) for layer in range(trainer.model.layers)])
-
-
-def test_dropout_is_locked(training):
-    one = training(dropout=0.3, hidden=100, batch_size=8, text=sentences(90)).trainer
-    drawn = masks(one, 3)
-    assert (drawn == drawn[:, :1]).all()  # the same for all T of a step
-    assert set(drawn.unique().tolist()) == {0.0, torch.tensor(1 / 0.7).item()}
-    assert drawn.mean() == pytest.approx(1, abs=0.1)  # 1600 draws: six standard deviations
-    distinct = {tuple(lane.tolist()) for step in (3, 4) for layer in masks(one, step) for lane in layer[0]}
-    assert len(distinct) == 2 * 2 * 8  # of each step, layer and lane its own
-    assert torch.equal(masks(one, 3), drawn)  # and drawn from the seed and the step alone
-    assert not torch.equal(masks(training(dropout=0.3, hidden=100, batch_size=8, seed=2).trainer, 3), drawn)
+# ---- noise
 
 
 def test_dropout_drops_the_output_and_not_the_state(training, monkeypatch):
     """Where every unit is dropped what goes up is zero, and what is carried on is as if nothing were dropped."""
+
+    class Silence(Noise):
+        def output(self, layer, y):
+            return y * 0, y * 0
+
     dropped, kept = training(dropout=0.5).trainer, training(dropout=0.0, layers=1).trainer
-    monkeypatch.setattr(dropped, "_dropout", lambda: lambda layer, a: a * 0)
+    monkeypatch.setattr(train, "Noise", Silence)
     x, y, _ = dropped.stream.batch(0)
     x, y = torch.from_numpy(x.astype(np.int64)), torch.from_numpy(y.astype(np.int64))
     loss, state = dropped._loss(x, y)
@@ -188,19 +175,21 @@ def test_dropout_drops_the_output_and_not_the_state(training, monkeypatch):
         assert torch.equal(array, state[0][name])
 
 
-def test_no_dropout_where_none_is_asked_for_and_none_in_evaluation(training):
-    plain, dropping = training(dropout=0.0), training(dropout=0.9)
-    ones = torch.ones(3)
-    assert plain.trainer._dropout()(0, ones) is ones
-    for one in (plain, dropping):
+NOISY = dict(dropout=0.9, dropout_input=0.9, dropout_output=0.8, weight_drop=0.9)
+
+
+def test_no_noise_in_evaluation(training):
+    plain, noisy = training(), training(**NOISY)
+    for one in (plain, noisy):
         one.evaluated()
-    numbers = [{**row, "elapsed": 0} for one in (plain, dropping) for row in one.rows]
+    numbers = [{**row, "elapsed": 0} for one in (plain, noisy) for row in one.rows]
     assert len(numbers) == 2
     assert numbers[0] == numbers[1]
 
 
-def test_dropout_changes_the_training(training):
-    losses = [training(dropout=p).updates(3) for p in (0.0, 0.5, 0.5)]
+@pytest.mark.parametrize("name", [*NOISY, "zoneout"])
+def test_noise_changes_the_training_and_is_the_same_for_a_seed(training, name):
+    losses = [training(**{name: p}).updates(3) for p in (0.0, 0.5, 0.5)]
     assert losses[1] == losses[2] != losses[0]
 
 
@@ -313,8 +302,8 @@ def test_the_state_is_carried_and_starts_anew_with_an_epoch(training, monkeypatc
     one, seen = training(layers=1, dropout=0.2), []
     forward = Model.forward
 
-    def watched(self, p, ids, state, run, drop=None):
-        logits, after = forward(self, p, ids, state, run, drop)
+    def watched(self, p, ids, state, run, noise):
+        logits, after = forward(self, p, ids, state, run, noise)
         seen.append((state, after))
         return logits, after
 

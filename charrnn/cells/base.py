@@ -10,6 +10,7 @@ from functools import lru_cache, singledispatch
 from types import SimpleNamespace
 
 OPERATORS = {}
+EPSILON = 1e-5  # of normalise: what has no variance becomes 0
 
 
 class Names(SimpleNamespace):
@@ -95,6 +96,11 @@ def stack(a, *others):
 
 
 @operator
+def normalise(a):
+    """a with mean 0 and variance 1 along its last axis: (a - mean) / sqrt(variance + EPSILON)."""
+
+
+@operator
 def block_diagonal(blocks):
     """Blocks (k, a, b) on the diagonal of a matrix (k a, k b) of zeros."""
 
@@ -157,6 +163,11 @@ class Cell:
     def settings(self):
         """This cell's own settings as plain data."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @property
+    def equations(self):
+        """The cell whose step names the quantities: itself, unless it is wrapped around another."""
+        return self
 
     @property
     def states(self):

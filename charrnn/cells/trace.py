@@ -100,9 +100,10 @@ class Trace:
 
 def _with_locals(named, cell, *arguments):
     """Runs a step on symbols and keeps what its local names stood for when it returned."""
+    code = type(cell.equations).step.__code__
 
     def watch(frame, event, _):
-        if event == "return" and frame.f_code is type(cell).step.__code__:
+        if event == "return" and frame.f_code is code:
             named.update({k: s for k, s in frame.f_locals.items() if isinstance(s, Symbol) and s.operator != "leaf"})
 
     before = sys.getprofile()

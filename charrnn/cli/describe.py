@@ -89,6 +89,9 @@ def _print_inspection(shown, vocabulary):
         state = " ".join(layer["state"])
         part = f"layer {layer['layer']}: {layer['cell']}"
         table.add_row(part, layer["input"], layer["output"], state, f"{layer['parameters']:,}", layer["formula"])
+    if "norms" in shown["parts"]:
+        width = f"(T, B, {model['hidden']})"
+        table.add_row("norms", width, width, "", f"{shown['parts']['norms']:,}", "2 L n")
     top = "L n V + V" if model["skips"] else "n V + V"
     width = model["hidden"] * (model["layers"] if model["skips"] else 1)
     table.add_row("head", f"(T, B, {width})", f"(T, B, {model['symbols']})", "", f"{shown['parts']['head']:,}", top)

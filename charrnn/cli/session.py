@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from .. import __version__, checkpoint
-from ..config import Config, flag, resumed, to_toml
+from ..config import Config, complete, flag, resumed, to_toml
 from ..engine.allocator import held, keep_buffers
 from ..errors import CharrnnError, CheckpointError, Interrupted, UsageError
 from ..model import Model
@@ -20,6 +20,16 @@ from ..progress import Reporter, duration, in_bits, short
 from ..run import Run, latest
 from ..vocab import Vocabulary, name_of
 from . import STOPS, cache
+
+SHAPE = (
+    "cell",
+    "embed",
+    "hidden",
+    "layers",
+    "skips",
+    "residual",
+    "norm",
+)  # settings that decide what weights there are
 
 
 @dataclass
@@ -36,11 +46,11 @@ class Session:
 
 
 def new_session(corpus: list[str], typed: dict, init_from: Path | None) -> Session:
-    """A new run; with --init-from the model is the other's, and what is typed must not contradict it."""
+    """A new run; with --init-from the model is the other's, and what is typed must not contradict its weights."""
     tensors = record = None
     if init_from:
         tensors, record = checkpoint.load(checkpoint.find(init_from))
-        typed = _inherited(record["config"], typed, init_from)
+        typed = _inherited(complete(record["config"]), typed, init_from)
     config = Config(**typed)
     from ..corpus import known
 
@@ -52,11 +62,11 @@ def new_session(corpus: list[str], typed: dict, init_from: Path | None) -> Sessi
 
 
 def _inherited(saved, typed, init_from):
-    shape = ("cell", "cell_opt", "hidden", "layers", "embed", "skips", "bytes")
-    for name in shape:
+    fixed = (*SHAPE, "cell_opt", "bytes")
+    for name in fixed:
         if name in typed and typed[name] != saved[name]:
             raise UsageError(f"{flag(name)} {typed[name]}: the weights of {init_from} fit only {saved[name]}")
-    return typed | {name: saved[name] for name in shape}
+    return {"zoneout": saved["zoneout"]} | typed | {name: saved[name] for name in fixed}
 
 
 def resume_session(named: list[str] | None, typed: dict) -> Session:
@@ -211,7 +221,16 @@ def _threads(number):
 
 
 def _model(config, symbols):
-    return Model(config.cell, symbols, config.embed, config.hidden, config.layers, config.skips, config.cell_settings())
+    """The model of these settings; UsageError where one of them has no effect on it."""
+    own = {name: getattr(config, name) for name in (*SHAPE, "zoneout")}
+    model = Model(symbols=symbols, settings=config.cell_settings(), **own)
+    if config.residual and not any(model.passes):
+        raise UsageError(
+            f"--residual: has no effect on one layer where --embed {model.embed} is not --hidden {model.hidden}"
+        )
+    if config.weight_drop and not any(".U." in name for name in model.shapes()):
+        raise UsageError(f"--weight-drop {config.weight_drop}: {config.cell} has no recurrent matrix to drop from")
+    return model
 
 
 def _weights(session, model, corpus, report):

@@ -15,6 +15,12 @@ def softplus(a):
     return np.maximum(a, 0) + np.log1p(np.exp(-np.abs(a)))
 
 
+def normalise(a):
+    """(a - mean) / sqrt(variance + EPSILON) along the last axis."""
+    a = a - a.mean(-1, keepdims=True)
+    return a / np.sqrt((a * a).mean(-1, keepdims=True) + base.EPSILON)
+
+
 def block_diagonal(blocks):
     """Blocks (k, a, b) -> a matrix (k a, k b)."""
     k, a, b = blocks.shape
@@ -38,6 +44,7 @@ for _name, _function in dict(
     affine=lambda a, W, b: a @ W + b,
     join=lambda *arrays: np.concatenate(arrays, axis=-1),
     stack=lambda *arrays: np.stack(arrays),
+    normalise=normalise,
     block_diagonal=block_diagonal,
     constant=lambda like, values: np.asarray(values, like.dtype),
 ).items():

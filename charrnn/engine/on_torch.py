@@ -20,6 +20,7 @@ for _name, _function in dict(
     affine=affine,
     join=lambda *arrays: torch.cat(arrays, dim=-1),
     stack=lambda *arrays: torch.stack(arrays),
+    normalise=lambda a: F.layer_norm(a, a.shape[-1:], eps=base.EPSILON),
     block_diagonal=lambda blocks: torch.block_diag(*blocks),
     constant=lambda like, values: torch.as_tensor(values).to(like.device, like.dtype),
 ).items():

@@ -13,7 +13,7 @@ import numpy as np
 from ..cells import base
 from ..cells.base import Names
 from ..cells.trace import Symbol, ordered
-from . import on_numpy  # noqa: F401  (teaches the operators numpy's arrays)
+from . import on_numpy
 
 TABLE = 1 << 24  # numbers in a table at most; what would be larger is computed at each step
 
@@ -161,7 +161,7 @@ class Program:
             members.sort(key=order)
             run = members[:1]
             for symbol in members[1:]:
-                if operator in ("join", "take") or not self._follows(run[-1], symbol):
+                if operator in ("join", "take", "normalise") or not self._follows(run[-1], symbol):
                     yield operator, run
                     run = []
                 run.append(symbol)
@@ -224,6 +224,8 @@ class Program:
             condition, yes, no = arguments
             self._call(np.copyto, out, no)
             self._call(np.copyto, out, yes, where=condition)
+        elif operator == "normalise":
+            self._call(lambda a: np.copyto(out, on_numpy.normalise(a.T).T), *arguments)
         else:
             function = base.OPERATORS[operator]
             self._call(lambda *values: np.copyto(out, function(*values)), *arguments)

@@ -1,0 +1,62 @@
+"""Noise: what training adds to a model so that it does not learn its text by heart, and evaluation leaves out.
+
+All of it is a function of the seed and the step, so that a run resumes to the bit. Of what is dropped or kept, the
+mean over all draws is what evaluation computes with.
+"""
+
+import numpy as np
+import torch
+
+from .config import Config
+from .model import Model, Quiet
+from .stream import draws
+
+
+class Noise(Quiet):
+    """The noise of step number `step` for `lanes` lanes, as Model.forward asks for it.
+
+    Dropout is locked (Gal & Ghahramani 2016): one mask per lane for all T. The same draws decide what goes up and what
+    the softmax sees, so that at equal rates a layer's units are dropped for both or for neither.
+    """
+
+    def __init__(self, config: Config, model: Model, lanes: int, device: torch.device, step: int):
+        self.config, self.model, self.lanes, self.device, self.step = config, model, lanes, device, step
+        self.up = config.dropout
+        self.seen = self.up if config.dropout_output is None else config.dropout_output
+        rates, shape = {self.up, self.seen} - {0.0}, (model.layers, lanes, model.hidden)
+        drawn = self._drawn("dropout", shape) if rates else None
+        self.masks = {rate: self._mask(drawn, rate) for rate in rates}  # (L, B, n) each
+
+    def weights(self, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The weights to compute with: of each recurrent matrix a part is absent, the same for all lanes and all T
+        (DropConnect of Wan et al. 2013 as in Merity, Keskar & Socher 2018)."""
+        p, weights = self.config.weight_drop, dict(weights)
+        for name in [name for name in weights if ".U." in name] if p else ():
+            weights[name] = weights[name] * self._mask(self._drawn(f"weight-drop {name}", weights[name].shape), p)
+        return weights
+
+    def input(self, x):
+        p = self.config.dropout_input
+        return x * self._mask(self._drawn("dropout-input", x.shape[1:]), p) if p else x
+
+    def zoneout(self, layer, x):
+        rate, shape, noise = self.model.zoneout, (len(x), self.lanes, self.model.hidden), {}  # (T, B, n)
+        for name in self.model.stack[layer].regularised if rate else ():
+            stays = self._drawn(f"zoneout {layer} {name}", shape) < rate
+            noise[f"zoneout_{name}"] = torch.from_numpy(stays).to(self.device) + -rate  # its mean is 0
+        return noise
+
+    def output(self, layer, y):
+        up = self._dropped(self.up, layer, y)
+        return up, up if self.seen == self.up else self._dropped(self.seen, layer, y)
+
+    def _dropped(self, rate, layer, y):
+        return y * self.masks[rate][layer] if rate else y
+
+    def _drawn(self, name, shape):
+        """Numbers from 0 to below 1 for one purpose."""
+        return draws(self.config.seed, name, self.step).random(tuple(shape), dtype=np.float32)
+
+    def _mask(self, drawn, rate):
+        """0 where the drawn numbers are below the rate; the others are so much greater that the mean is 1."""
+        return torch.from_numpy(drawn >= rate).to(self.device) / (1 - rate)

@@ -1,0 +1,208 @@
+"""The stack around the cells: what passes a layer by, step against sequence, chunks against the whole, depth."""
+
+import math
+
+import numpy as np
+import oracles
+import pytest
+import torch
+from test_cells import NAMES, SETTINGS, B, close, nonzero, part, tensors
+from test_sample import OnTorch, drawn
+
+from charrnn.engine import choose, reference
+from charrnn.model import Model
+from charrnn.sample import Picking, Sampler
+
+T = 7
+OPTIONS = {  # each alone, and all together
+    "plain": {},
+    "residual": {"residual": True},
+    "norm": {"norm": True},
+    "zoneout": {"zoneout": 0.3},
+}
+ALL = {key: value for options in OPTIONS.values() for key, value in options.items()}
+every_option = pytest.mark.parametrize("options", [*OPTIONS.values(), ALL], ids=[*OPTIONS, "all"])
+
+
+def model_of(name="lstm", layers=3, embed=4, **given):
+    settings = SETTINGS.get(name, [{}])[0]
+    return Model(name, symbols=5, embed=embed, hidden=4, layers=layers, settings=settings, **given)
+
+
+def weights_and_ids(model):
+    random = np.random.default_rng(2)
+    return {name: nonzero(random, *shape) for name, shape in model.shapes().items()}, random.integers(0, 5, (T, B))
+
+
+def steps(model, weights, ids):
+    """Logits (T, B, V) and the last state, one step after the other on numpy."""
+    p, state, rows = model.bind(weights), model.initial_state(lambda: np.zeros((B, 4))), []
+    for now in ids:
+        logits, state = model.forward(p, now, state, reference.step)
+        rows.append(logits)
+    return np.stack(rows), state
+
+
+def fresh(model):
+    return model.initial_state(lambda: torch.zeros(B, 4, dtype=torch.float64))
+
+
+def same(found, expected):
+    """Logits and states are the same to 1e-12."""
+    close({"logits": found[0].detach()}, {"logits": expected[0]}, 1e-12)
+    for mine, other in zip(found[1], expected[1], strict=True):
+        close({name: array.detach() for name, array in mine.items()}, other, 1e-12)
+
+
+# ---- the law
+
+
+def normalised(a):
+    mean = math.fsum(a) / len(a)
+    deviation = math.sqrt(math.fsum((number - mean) ** 2 for number in a) / len(a) + 1e-5)
+    return [(number - mean) / deviation for number in a]
+
+
+def norm(a, gain, bias):
+    """Ba, Kiros & Hinton 2016, equations 3 and 4."""
+    return oracles.add(oracles.mul(normalised(a), gain), bias)
+
+
+def law(model, listed, ids):
+    """The logits of one lane in plain Python, as they follow from the definitions and the oracles of the cells."""
+    state = [{k: a[0].tolist() for k, a in own.items()} for own in model.initial_state(lambda: np.zeros((1, 4)))]
+    for now in ids:
+        x, below, seen = listed["embedding"][now], {}, []
+        for layer in range(model.layers):
+            step, own = oracles.oracle(model.cell, layer), part(part(listed, "layers"), str(layer))
+            up, new = step(own, x, below, state[layer], **model.settings)
+            for name in model.stack[layer].regularised if model.zoneout else ():
+                pair = zip(state[layer][name], new[name], strict=True)
+                new[name] = [model.zoneout * a + (1 - model.zoneout) * b for a, b in pair]
+            up = {name: new.get(name, array) for name, array in up.items()}
+            y = next(iter(up.values()))
+            if model.norm:
+                y = norm(y, listed[f"norms.{layer}.gain"], listed[f"norms.{layer}.bias"])
+            x = oracles.add(x, y) if model.residual and len(x) == len(y) else y
+            below, state[layer] = up, new
+            seen.append(x)
+        top = [number for x in seen for number in x] if model.skips else x
+        yield oracles.add(oracles.times(top, listed["head.W"]), listed["head.b"])
+
+
+def equals_law(model):
+    weights, ids = weights_and_ids(model)
+    listed = {name: array.tolist() for name, array in weights.items()}
+    expected = np.array(list(law(model, listed, ids[:, 0].tolist())))
+    close({"logits": steps(model, weights, ids)[0][:, 0]}, {"logits": expected}, 1e-12)
+
+
+@pytest.mark.parametrize("embed", [4, 3], ids=["equal", "other"])
+@pytest.mark.parametrize("skips", [True, False], ids=["skips", "top"])
+@every_option
+def test_the_stack_equals_its_definition(options, skips, embed):
+    equals_law(model_of(skips=skips, embed=embed, **options))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_cell_in_a_stack_with_everything(name):
+    equals_law(model_of(name, **ALL))
+
+
+# ---- depth
+
+
+@pytest.mark.parametrize("layers", range(1, 7))
+@pytest.mark.parametrize("name", NAMES)
+def test_every_cell_in_stacks_of_one_to_six(name, layers):
+    """A sampling step equals a training step, with everything that can stand around the cells."""
+    model = model_of(name, layers, **ALL)
+    weights, ids = weights_and_ids(model)
+    p = model.bind(tensors(weights))
+    same(model.forward(p, torch.tensor(ids), fresh(model), reference.unroll), steps(model, weights, ids))
+    assert len(model.layer_shapes()) == layers and model.count()[f"layer {layers - 1}"] > 0
+
+
+@every_option
+def test_chunks_equal_the_whole(options):
+    """Whatever the chunks are, values, states and gradients; the state is carried, gradients too unless cut."""
+    model = model_of(**options)
+    weights, ids = weights_and_ids(model)
+    ids, slopes = torch.tensor(ids), []
+    for cuts in ([0, T], [0, 1, 3, 4, T]):
+        held, state, rows = tensors(weights, gradients=True), fresh(model), []
+        for start, end in zip(cuts, cuts[1:], strict=False):
+            logits, state = model.forward(model.bind(held), ids[start:end], state, reference.unroll)
+            rows.append(logits)
+        same((torch.cat(rows), state), steps(model, weights, ids.numpy()))
+        torch.cat(rows).pow(2).sum().backward()
+        slopes.append({name: array.grad for name, array in held.items()})
+        assert all(slope.any() for slope in slopes[-1].values())
+    close(*slopes, 1e-10)
+
+
+@every_option
+def test_engines_agree_on_a_stack(options):
+    model = model_of(**options)
+    weights, ids = weights_and_ids(model)
+    p, run = model.bind(tensors(weights)), choose("auto", model.stack[-1], torch.zeros(1))[1]
+    same(model.forward(p, torch.tensor(ids), fresh(model), run), steps(model, weights, ids))
+
+
+@pytest.mark.parametrize("embed", [4, 3])
+def test_residual_connections_are_there_where_the_widths_agree(embed):
+    """With nothing coming out of the layers, the softmax sees what passes them by."""
+    model = model_of("rnn", layers=3, embed=embed, residual=True)
+    weights, ids = weights_and_ids(model)
+    weights = {name: array * (not name.startswith("layers.")) for name, array in weights.items()}  # tanh(0) = 0
+    logits, _ = steps(model, weights, ids)
+    x = weights["embedding"][ids] if embed == 4 else np.zeros((T, B, 4))
+    close({"": logits}, {"": np.concatenate([x, x, x], -1) @ weights["head.W"] + weights["head.b"]}, 1e-12)
+    assert model.passes == [embed == 4, True, True]
+    assert model_of(embed=4).passes == [False] * 3
+
+
+# ---- sampling
+
+
+@pytest.mark.parametrize("lanes", [1, 3])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_cell_samples_as_it_trains_with_everything(name, lanes):
+    samples_as_it_trains(model_of(name, layers=2, **ALL), lanes)
+
+
+@pytest.mark.parametrize("lanes", [1, 3])
+@every_option
+def test_every_option_samples_as_it_trains(options, lanes):
+    samples_as_it_trains(model_of("gru", skips=False, embed=3, **options), lanes)
+
+
+def samples_as_it_trains(model, lanes):
+    """Symbols that were drawn for one lane and for several, then the states compared; float32 in another order."""
+    weights, _ = weights_and_ids(model)
+    weights = {key: array.astype(np.float32) for key, array in weights.items()}
+    ours, theirs = Sampler(model, weights), OnTorch(model, weights, "reference")
+    ids = np.random.default_rng(1).integers(5, size=(30, lanes))
+    state = [{k: np.repeat(a, lanes, axis=0) for k, a in own.items()} for own in ours.start()]
+    expected_state = [{k: a.copy() for k, a in own.items()} for own in state]
+    for row in ids:
+        logits, state = ours.step(row, state)
+        expected, expected_state = theirs.step(row, expected_state)
+        np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
+        for own, other in zip(state, expected_state, strict=True):
+            assert own.keys() == other.keys()
+            for key in other:
+                np.testing.assert_allclose(own[key], other[key], rtol=1e-5, atol=1e-5)
+
+
+@every_option
+def test_the_text_is_that_of_torch(options):
+    """Several streams from one prompt, so that the state goes over from one lane to three."""
+    model = model_of(layers=2, **options)
+    weights, _ = weights_and_ids(model)
+    weights = {key: array.astype(np.float32) for key, array in weights.items()}
+    texts = [
+        drawn(sampler, [1, 2, 3, 4, 0, 1], Picking(1.0), 3, range(3), 100).tolist()
+        for sampler in (Sampler(model, weights), OnTorch(model, weights, "auto"))
+    ]
+    assert texts[0] == texts[1] and len({tuple(text) for text in texts[0]}) == 3
