@@ -274,7 +274,117 @@ def sru(w, x, below, state, scale=3**0.5):
     return {"h": h}, {"c": c}
 
 
+def mlstm_krause(w, x, below, state):
+    """Krause et al. 2016, equations 9 to 12: m = (W_mx x) (W_mh h'); the gates of an LSTM see m in place of h'."""
+    m = mul(times(x, w["W.m"]), times(state["h"], w["U.m"]))
+    return lstm(w, x, below, {"h": m, "c": state["c"]})
+
+
+def rhn(w, x, below, state, depth=5):
+    """Zilly et al. 2017, equations 6 to 9 with c = 1 - t: the input enters in the first layer alone."""
+    s = state["h"]
+    for layer in range(1, depth + 1):
+        a, t = times(s, w[f"U.a{layer}"]), times(s, w[f"U.t{layer}"])
+        if layer == 1:
+            a, t = add(a, times(x, w["W.a"]), w["b.a"]), add(t, times(x, w["W.t"]), w["b.t"])
+        else:
+            a, t = add(a, w[f"v.a{layer}"]), add(t, w[f"v.t{layer}"])
+        a, t = tanh(a), sigmoid(t)
+        s = add(mul(a, t), mul(s, one_minus(t)))
+    return {"h": s}, {"h": s}
+
+
+def indrnn(w, x, below, state, longest=1000):
+    """Li et al. 2018, equation 4: h = relu(W x + u h' + b), abs(u) at most 2^(1/T)."""
+    bound = 2.0 ** (1.0 / longest)
+    u = [min(max(number, -bound), bound) for number in w["v.u"]]
+    h = relu(add(times(x, w["W.h"]), mul(u, state["h"]), w["b.h"]))
+    return {"h": h}, {"h": h}
+
+
+def janet(w, x, below, state, beta=1.0):
+    """van der Westhuizen & Lasenby 2018, equations 6 to 9: c = s(s_t) c' + (1 - s(s_t - beta)) tanh(..), h = c."""
+    s, c = A(w, "s", x, state["h"]), tanh(A(w, "g", x, state["h"]))
+    write = one_minus(sigmoid([number - beta for number in s]))
+    h = add(mul(sigmoid(s), state["h"]), mul(write, c))
+    return {"h": h}, {"h": h}
+
+
+def mgu(w, x, below, state):
+    """Zhou et al. 2016, equations 10 to 12: h = (1 - f) h' + f h~, h~ = tanh(W_h [f h', x] + b_h)."""
+    h = state["h"]
+    f = sigmoid(A(w, "f", x, h))
+    new = tanh(A(w, "g", x, mul(f, h)))
+    h = add(mul(one_minus(f), h), mul(f, new))
+    return {"h": h}, {"h": h}
+
+
+def ugrnn(w, x, below, state):
+    """Collins et al. 2017, section 1.1: h = g h' + (1 - g) c."""
+    h = state["h"]
+    g, c = sigmoid(A(w, "g", x, h)), tanh(A(w, "c", x, h))
+    h = add(mul(g, h), mul(one_minus(g), c))
+    return {"h": h}, {"h": h}
+
+
+def qrnn(w, x, below, state):
+    """Bradbury et al. 2017, equations 2 and 4: the window's older half has made its part at the step before."""
+    z, f, o = (add(times(x, w[f"W.{k}"]), w[f"b.{k}"], state[f"{k}_past"]) for k in "zfo")
+    z, f, o = tanh(z), sigmoid(f), sigmoid(o)
+    c = add(mul(f, state["c"]), mul(one_minus(f), z))
+    return {"h": mul(o, c)}, {"c": c} | {f"{k}_past": times(x, w[f"W.{k}_past"]) for k in "zfo"}
+
+
+def positive(a):
+    """Feng et al. 2024, appendix B: g(a) = a + 0.5 where a >= 0, else the logistic function."""
+    return [number + 0.5 if number >= 0 else 1.0 / (1.0 + math.exp(-number)) for number in a]
+
+
+def mingru(w, x, below, state):
+    """Feng et al. 2024, section 3.1.3: h = (1 - z) h' + z h~."""
+    z, n = (add(times(x, w[f"W.{gate}"]), w[f"b.{gate}"]) for gate in "zn")
+    h = add(mul(one_minus(sigmoid(z)), state["h"]), mul(sigmoid(z), positive(n)))
+    return {"h": h}, {"h": h}
+
+
+def minlstm(w, x, below, state):
+    """Feng et al. 2024, section 3.2.4: f' = f / (f + i), i' = i / (f + i), h = f' h' + i' h~."""
+    f, i, n = (add(times(x, w[f"W.{gate}"]), w[f"b.{gate}"]) for gate in "fin")
+    f, i, n = sigmoid(f), sigmoid(i), positive(n)
+    h = [(a * past + b * new) / (a + b) for a, b, past, new in zip(f, i, state["h"], n, strict=True)]
+    return {"h": h}, {"h": h}
+
+
+def rg_lru(w, x, below, state, blocks=4):
+    """De et al. 2024, equations 1 to 4 and 6: log a = -c softplus(L) r with c = 8; block-diagonal gates.
+
+    Their code bounds the slope of the root near a = 1; here 1e-12 is added under it.
+    """
+
+    def gate(name):
+        size, made = len(x) // len(w[f"W.{name}"]), []
+        for k, block in enumerate(w[f"W.{name}"]):
+            made += times(x[k * size : (k + 1) * size], block)
+        return sigmoid(add(made, w[f"b.{name}"]))
+
+    r, i = gate("r"), gate("i")
+    raw = times(x, w["W.raw"]) if "W.raw" in w else x
+    a = [math.exp(-8.0 * math.log1p(math.exp(decay)) * number) for decay, number in zip(w["v.decay"], r, strict=True)]
+    h = [k * past + math.sqrt(1.0 - k * k + 1e-12) * g * u for k, past, g, u in zip(a, state["h"], i, raw, strict=True)]
+    return {"h": h}, {"h": h}
+
+
 ORACLES = {
+    "mlstm-krause": mlstm_krause,
+    "rhn": rhn,
+    "indrnn": indrnn,
+    "janet": janet,
+    "mgu": mgu,
+    "ugrnn": ugrnn,
+    "qrnn": qrnn,
+    "mingru": mingru,
+    "minlstm": minlstm,
+    "rg-lru": rg_lru,
     "rnn": rnn,
     "lstm": lstm,
     "lstm-1997": lstm_1997,

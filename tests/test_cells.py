@@ -42,6 +42,10 @@ SETTINGS = {  # small enough for n = 4, and each branch of a step; other cells r
     "slstm": [{"heads": 2}],
     "mogrifier": [{"rounds": 5, "rank": 2}, {"rounds": 0, "rank": 1}],
     "sru": [{}, {"scale": 1.5}],
+    "rhn": [{"depth": 1}, {"depth": 3}],
+    "indrnn": [{}, {"longest": 1}],
+    "janet": [{}, {"beta": 0.25}],
+    "rg-lru": [{"blocks": 1}, {"blocks": 2}],
     "cifg": [{"peepholes": 0}, {"peepholes": 1}],
 }
 B = 2
@@ -416,6 +420,16 @@ COUNTS = {  # by hand, from the papers; above the first layer
     ),
     "slstm": lambda m, n, heads=4: 4 * n * m + 4 * n * n // heads + 4 * n,
     "clockwork": lambda m, n, modules=8: n * m + n + n * n * (modules + 1) // (2 * modules),
+    "mlstm-krause": lambda m, n: 5 * n * m + 5 * n * n + 4 * n,
+    "rhn": lambda m, n, depth=5: 2 * n * m + 2 * depth * (n * n + n),
+    "indrnn": lambda m, n: n * m + 2 * n,
+    "janet": lambda m, n: 2 * gate(m, n),
+    "mgu": lambda m, n: 2 * gate(m, n),
+    "ugrnn": lambda m, n: 2 * gate(m, n),
+    "qrnn": lambda m, n: 6 * n * m + 3 * n,
+    "mingru": lambda m, n: 2 * n * m + 2 * n,
+    "minlstm": lambda m, n: 3 * n * m + 3 * n,
+    "rg-lru": lambda m, n, blocks=4: 2 * n * m // math.gcd(m, n, blocks) + 3 * n + (n * m if m != n else 0),
     "sru": lambda m, n, **_: 3 * n * m + 4 * n + (n * m if m != n else 0),
 }
 FIRST_COUNTS = {"depth-gated": COUNTS["peephole"]}
@@ -475,7 +489,7 @@ def test_formula(name, settings, text):
 
 @every_cell
 def test_the_formula_gives_the_count(name):
-    cell, value, m, n = cells.make(name), 0, 5, 16
+    cell, value, m, n = cells.make(name), 0, 4, 16  # blocks divide both
     for term in formula(cell, projected=True).removesuffix(" (masked)").replace(" (masked)", "").split(" + "):
         factor, letters = re.fullmatch(r"([\d/]*)(nm|n²|n|m)", term).groups()
         value += Fraction(factor or 1) * {"nm": n * m, "n²": n * n, "n": n, "m": m}[letters]
@@ -508,6 +522,12 @@ def test_the_formula_gives_the_count(name):
         ("grid", [["i", "f", "g", "o"], ["di", "df", "dg", "do"]]),
         ("slstm", [["i", "f", "z", "o"]]),
         ("sru", []),
+        ("mlstm-krause", [["m"], ["i", "f", "g", "o"]]),
+        ("mgu", [["f"], ["g"]]),
+        ("indrnn", []),
+        ("qrnn", []),
+        ("mingru", []),
+        ("rg-lru", []),
     ],
 )
 def test_stages(name, stages):
@@ -545,6 +565,15 @@ def test_the_mogrifier_has_a_stage_for_each_product_of_a_round():
         ("slstm", "i f z o c n h m_now"),
         ("clockwork", "due h t"),
         ("sru", "f r c h"),
+        ("mlstm-krause", "m i f g o c h"),
+        ("rhn", "a t h"),
+        ("indrnn", "u h"),
+        ("janet", "s g f i h"),
+        ("mgu", "f g h"),
+        ("ugrnn", "g c h"),
+        ("mingru", "z n h"),
+        ("minlstm", "f i n keep h"),
+        ("rg-lru", "r i log_a a h"),
     ],
 )
 def test_the_names_of_the_locals_are_the_names_of_the_quantities(name, quantities):

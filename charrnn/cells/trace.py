@@ -169,6 +169,9 @@ class Size:
     def __floordiv__(self, divisor):
         return Size(self.letters, self.factor / divisor)
 
+    def __mod__(self, divisor):
+        return 0  # a width that is only a letter can be divided by anything
+
     def __mul__(self, other):
         other = other if isinstance(other, Size) else Size("", other)
         return Size(self.letters + other.letters, self.factor * other.factor)
