@@ -108,6 +108,10 @@ def arrays(case, T, start="random"):
     """Random inputs, none of them zero: weights, x (T, B, m), below (T, B, n) and the state (B, n), by full name."""
     random, cell = np.random.default_rng(11), case.cell()
     drawn = {name: nonzero(random, *shape) for name, shape in parameters(cell, case.m, case.n).items()}
+    if case.name == "indrnn":
+        drawn["v.u"] *= 3  # some beyond the bound, on either side
+    if case.name == "rg-lru":
+        drawn["v.decay"][0] = -40.0  # a memory that does not fade at all
     drawn["x"] = nonzero(random, T, B, case.m)
     for name in trace(cell).below if case.below else []:
         drawn[f"below.{name}"] = nonzero(random, T, B, case.n)
