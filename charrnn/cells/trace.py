@@ -3,7 +3,7 @@
 import operator
 import sys
 from fractions import Fraction
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import count
 
 from . import base
@@ -96,6 +96,73 @@ class Trace:
                 depth[symbol] += 1
                 stages.setdefault(depth[symbol], []).append(repr(symbol.arguments[1])[2:])
         return [stages[d] for d in sorted(stages)]
+
+    @property
+    def leaves(self):
+        """The leaves of all that a step computes."""
+        return [symbol for symbol in self.steps if symbol.operator == "leaf"]
+
+    @cached_property
+    def linear(self):
+        """How the states follow from themselves, where each is linear in its old value, unit by unit, and otherwise
+        depends on inputs and on states that come before it: [(name, its leaf, factor, summand)] in such an order, with
+        the factor None for a state that does not see its old value. None for all other cells."""
+        found, solved, open_ = [], set(), dict(self.state)
+        if any(symbol.operator == "@" for symbol in self.steps):
+            return None
+        by_name = {leaf.arguments[0]: leaf for leaf in self.leaves}
+        while open_:
+            for name, symbol in open_.items():
+                leaf = by_name.get(name)
+                others = {a for a in ordered([symbol]) if a.operator == "leaf" and "." not in a.arguments[0]} - solved
+                parts = _linear(symbol, leaf) if others <= {leaf} else None
+                if parts:
+                    break
+            else:
+                return None
+            found.append((name, leaf, *parts))
+            solved.add(leaf)
+            del open_[name]
+        return found
+
+
+def _linear(symbol, leaf):
+    """(factor, summand) of a symbol that is linear in a leaf, the factor None where it does not see it; None if not."""
+    if symbol is leaf:
+        return 1, 0
+    if not isinstance(symbol, Symbol) or leaf not in {*ordered([symbol])}:
+        return None, symbol
+    parts = [_linear(a, leaf) for a in symbol.arguments]
+    if any(part is None for part in parts) or len(parts) != 2:
+        return None
+    (a, b), (c, d) = parts
+    if symbol.operator == "+":
+        return (a if c is None else c if a is None else a + c), _plus(b, d)
+    if symbol.operator == "-":
+        return (a if c is None else -c if a is None else a - c), b - d
+    if symbol.operator == "*" and c is None:
+        return _times(a, d), _times(b, d)
+    if symbol.operator == "*" and a is None:
+        return _times(c, b), _times(d, b)
+    if symbol.operator == "/" and c is None:
+        return a / d, b / d
+    return None
+
+
+def _plus(a, b):
+    """A sum, where 0 is nothing to be computed with."""
+    return a if _is(b, 0) else b if _is(a, 0) else a + b
+
+
+def _times(a, b):
+    """A product, where 0 and 1 are nothing to be computed with."""
+    if _is(a, 0) or _is(b, 0):
+        return 0
+    return a if _is(b, 1) else b if _is(a, 1) else a * b
+
+
+def _is(a, number):
+    return not isinstance(a, Symbol) and a == number
 
 
 def _with_locals(named, cell, *arguments):

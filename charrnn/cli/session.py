@@ -296,6 +296,7 @@ def _plan(session, corpus, trainer, folder, marks):
     engine = {
         "native": "native: torch.nn's kernels",
         "generic": "generic: products, and arithmetic in blocks",
+        "scan": "scan: linear in its state, all steps at once",
         "reference": "reference: a loop over the equations",
     }
     rows = [

@@ -11,7 +11,7 @@ import numpy as np
 from ..cells.base import Names, block_diagonal, constant
 from ..errors import UsageError, nearest
 
-NAMES = ("native", "generic", "reference")
+NAMES = ("native", "scan", "generic", "reference")
 
 
 def choose(name: str, cell, like):
