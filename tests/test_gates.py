@@ -86,7 +86,8 @@ def test_a_watched_step_is_the_step(case):
             assert list(mine) == list(other)
             for name, value in mine.items():
                 np.testing.assert_array_equal(value, other[name], err_msg=f"{case} {name}")
-        assert set(named) == set(trace(cell).named)
+        constant = {"u"} if case.name == "indrnn" else set()  # made of weights alone
+        assert set(named) == set(trace(cell).named) - constant
         state = after
 
 

@@ -23,6 +23,7 @@ from test_cells import (
 from charrnn import cells
 from charrnn.cells.base import Cell, sigmoid, tanh
 from charrnn.cells.trace import Symbol
+from charrnn.cells.zoneout import Zoneout
 from charrnn.engine import generic, reference
 from charrnn.engine.generic import backward
 from charrnn.engine.generic.cut import cut
@@ -168,6 +169,20 @@ def test_whatever_a_person_writes(m, blocks):
     mine, law = (unrolled(engine, cell, drawn, 4) for engine in (generic, reference))
     close(detached(mine), detached(law), 1e-12)
     close(gradients(mine, drawn), gradients(law, drawn), 1e-12)
+
+
+@pytest.mark.parametrize("drawn", [True, False])
+@pytest.mark.parametrize("name", ["lstm", "gru-cho", "depth-gated", "sru"])
+def test_zoneout(name, drawn):
+    """With what is drawn in training, and without, as in evaluation."""
+    case = cases([name])[0]
+    cell, given = Zoneout(case.cell(), 0.3), arrays(case, 5)
+    for state in cell.regularised if drawn else ():
+        given[f"below.zoneout_{state}"] = np.random.default_rng(2).choice([0.7, -0.3], (5, 2, case.n))
+    given = {k: torch.tensor(a).requires_grad_("zoneout" not in k) for k, a in given.items()}
+    mine, law = (unrolled(engine, cell, given, case.n) for engine in (generic, reference))
+    close(detached(mine), detached(law), 1e-12)
+    close(gradients(mine, given), gradients(law, given), 1e-12)
 
 
 # ---- arithmetic into buffers

@@ -390,7 +390,7 @@ def test_score_is_the_law(name):
     model, weights = model_of(name)
     ids = text(60)
     nats, right = law(model, weights, ids)
-    for engine in ("reference", "native") if name in NATIVE else ("reference",):
+    for engine in ("reference", "generic", "native") if name in NATIVE else ("reference", "generic"):
         scored = score(model, tensors(weights), ids, run_of(model, engine))
         assert np.abs(scored.nats - nats).max() < 1e-6  # logits are rounded to float32 before the softmax
         assert np.array_equal(scored.right, right)
@@ -534,7 +534,8 @@ def test_every_cell_trains(training, name):
     still = {n for n in held if n.startswith("weights.") and np.array_equal(held[n], after[n])}
     assert not [n for n in still if not n.startswith("weights.layers.0.")]  # a gate may need a layer below
     assert len(still) <= 1
-    assert one.trainer.engine == ("native" if name == "lstm" else "generic")
+    linear = ("mingru", "minlstm", "qrnn", "rg-lru")
+    assert one.trainer.engine == ("native" if name == "lstm" else "scan" if name in linear else "generic")
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru-cho"])

@@ -36,7 +36,7 @@ def unroll(cell, p, x, below, state):
         if family == "v":
             given[name] = getattr(p.v, own)
         elif family == "below":
-            given[name] = below[own] if own in below else x.new_zeros(())
+            given[name] = below[own] if own in below else torch.zeros_like(state[cell.states[0]][0])
         elif family == "x":
             given[name] = raw_input(p, x)
     results = _Unroll.apply(layout, torch.is_grad_enabled(), x.shape[:2], tuple(given), *given.values())

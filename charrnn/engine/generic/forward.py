@@ -143,8 +143,8 @@ class Forward:
 
 
 def beside(vector, lanes):
-    """A vector (n,) once for each lane, (n, B); the single number that is below the first layer as it is."""
-    return vector.unsqueeze(-1).expand(-1, lanes).contiguous() if vector.dim() else vector
+    """A vector (n,) once for each lane, (n, B)."""
+    return vector.unsqueeze(-1).expand(-1, lanes).contiguous()
 
 
 def feature_major(a):

@@ -62,7 +62,7 @@ class Recomputed:
         if name in self.inputs:
             return self.inputs[name][block]
         vector = beside(self.done.given[name], self.done.B)
-        return vector.expand(self.end - self.start, *vector.shape) if vector.dim() else vector
+        return vector.expand(self.end - self.start, *vector.shape)
 
     def _all_slopes(self):
         leaves = [leaf for own in self.leaves.values() for *_, leaf in own]
