@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from charrnn import cli
+from charrnn import checkpoint, cli
+from charrnn.model import Model
+from charrnn.vocab import Vocabulary
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the models here are too small for more; read when torch is imported
 
@@ -116,6 +118,29 @@ def trained(tmp_path_factory, _quiet_world) -> Path:
     command = ["train", "corpus.txt", "--out", "run", "--steps", 60, "-q", *TINY]
     subprocess.run([sys.executable, "-m", "charrnn", *map(str, command)], cwd=folder, check=True, capture_output=True)
     return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """For models so small that two threads would only wait for each other."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def parts_of(path: Path) -> tuple[Model, dict, Vocabulary]:
+    """The model, the weights (numpy) and the vocabulary in a checkpoint."""
+    tensors, record = checkpoint.load(path)
+    return Model.from_record(record["model"]), checkpoint.weights(tensors), Vocabulary(record["vocabulary"])
+
+
+@pytest.fixture(scope="session")
+def loaded(trained):
+    """What `trained` learned: its model, weights and vocabulary; do not change them."""
+    return parts_of(trained / "best.pt")
 
 
 @pytest.fixture

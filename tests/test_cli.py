@@ -2,15 +2,17 @@
 
 import json
 import os
+import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 from conftest import TINY, sentences
 
-from charrnn import checkpoint, cli
+from charrnn import checkpoint, cli, evaluate
 from charrnn.cells import classes
 from charrnn.corpus.known import KNOWN
 
@@ -483,3 +485,33 @@ def test_a_full_disk_is_one_line(process, trained):
         command = [sys.executable, "-m", "charrnn", "sample", str(trained), "-n", "5"]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE)
     assert done.returncode == 1 and done.stderr.startswith(b"error: ") and done.stderr.count(b"\n") == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX pipes")
+@pytest.mark.parametrize(
+    ("stream", "status", "command"),
+    [
+        ("stdout", 0, ["--help"]), ("stdout", 0, ["train", "--help"]), ("stdout", 0, ["--version"]), ("stdout", 0, []),
+        ("stdout", 0, ["cells"]), ("stdout", 0, ["corpora"]), ("stdout", 0, ["inspect", "{trained}"]),
+        ("stderr", 2, ["trian"]), ("stderr", 2, ["train", "--hiden", "1"]), ("stderr", 5, ["inspect", "absent"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
+)  # fmt: skip
+def test_a_reader_that_has_gone_changes_nothing(trained, stream, status, command):
+    """`charrnn --help | head -1`: quiet and no failure; and a failure stays one though nobody hears of it."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "charrnn", *(word.format(trained=trained) for word in command)]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: writer}
+    done = subprocess.run(command, timeout=120, **streams)
+    os.close(writer)
+    assert (done.returncode, done.stdout or b"", done.stderr or b"") == (status, b"", b"")
+
+
+def test_a_text_too_large_for_the_memory_is_one_line(charrnn, trained, corpus, monkeypatch):
+    def score(*_, **__):
+        return np.empty(2**50)
+
+    monkeypatch.setattr(evaluate, "score", score)
+    done = charrnn("eval", trained, corpus)
+    assert complaint(done, 1).startswith("there is not enough memory for this (Unable to allocate 8.00 PiB")

@@ -13,34 +13,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from conftest import TINY, sentences
+from conftest import TINY, parts_of, sentences
 
 from charrnn import cells, checkpoint
-from charrnn.model import Model
 from charrnn.sample import Sampler
 from charrnn.vocab import Vocabulary
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 QUICK = ("--threads", 1, "-q", "--out", "own", *TINY)
 LINES = "A dog sees the fish.\n\nZoë eats a bone.\nМышь likes some bread.\n"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """The models here are small; two threads would only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Oracle:
     """What each symbol of a text costs, by one numpy step after the other and a log-softmax in float64."""
 
-    def __init__(self, path):
-        tensors, record = checkpoint.load(path)
-        self.vocabulary = Vocabulary(record["vocabulary"])
-        self.sampler = Sampler(Model.from_record(record["model"]), checkpoint.weights(tensors))
+    def __init__(self, model, weights, vocabulary):
+        self.sampler, self.vocabulary = Sampler(model, weights), vocabulary
 
     def ids(self, text):
         if self.vocabulary.of_bytes:
@@ -61,8 +49,8 @@ class Oracle:
 
 
 @pytest.fixture(scope="module")
-def oracle(trained):
-    return Oracle(trained / "best.pt")
+def oracle(loaded):
+    return Oracle(*loaded)
 
 
 @pytest.fixture
@@ -139,7 +127,7 @@ def test_windows_of_all_but_the_last_are_the_text(scores, trained):
 def test_bytes(charrnn, scores, corpus):
     """A model of bytes has a cost for each byte, whatever it is, and bits per character are bits per byte."""
     charrnn("train", corpus, "--bytes", "--steps", 3, *QUICK)
-    oracle = Oracle(Path("own/best.pt"))
+    oracle = Oracle(*parts_of(Path("own/best.pt")))
     (told,) = scores("own", write("text.txt", LINES + "∂"))
     nats, right = oracle.costs(oracle.ids(LINES + "∂"))
     assert (told["characters"], told["unknown"]) == (len((LINES + "∂").encode()) - 1, 0)

@@ -19,13 +19,7 @@ from charrnn.optim import Optimizer, schedule
 from charrnn.stream import Stream
 from charrnn.vocab import Vocabulary
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():  # the models hold a few numbers
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

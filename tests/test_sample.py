@@ -27,25 +27,10 @@ from charrnn.sample import DRAWN, Picking, Sampler, Text, generate, opening
 from charrnn.stream import draws
 from charrnn.vocab import Vocabulary
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 few = settings(derandomize=True, deadline=None, max_examples=60)
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX pipes and terminals")
 PLAIN = {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": ""}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """The models here are small; two threads would only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def loaded(trained):
-    """The trained model, its weights (numpy) and its vocabulary."""
-    tensors, record = checkpoint.load(trained / "best.pt")
-    return Model.from_record(record["model"]), checkpoint.weights(tensors), Vocabulary(record["vocabulary"])
 
 
 @pytest.fixture(scope="module")

@@ -121,6 +121,19 @@ def main() -> None:
             sys.stdout.flush()
             print(error if isinstance(error, Interrupted) else f"error: {error}", file=sys.stderr)
         sys.exit(error.status)
+    except MemoryError as error:
+        print(f"error: there is not enough memory for this ({error})", file=sys.stderr)
+        sys.exit(1)
+    except SystemExit as end:
+        sys.exit(_status(end))
+
+
+def _status(end):
+    """The exit status as it was meant: rich and typer make 1 of a reader that has gone."""
+    gone = end.__context__
+    if not isinstance(gone, BrokenPipeError):
+        return end.code
+    return getattr(gone.__context__, "exit_code", 0)  # of the usage error that nobody could be told
 
 
 from . import learn, generate, score, describe, gates, catalog  # noqa: E402, F401, I001  (each adds its commands, in this order)
