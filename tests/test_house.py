@@ -18,7 +18,7 @@ FLOORS = [  # from the ground up; a room is a module or a folder of the package
     {"checkpoint", "optim", "progress", "run"},
     {"evaluate"},
     {"train", "sample"},
-    set(),  # floor 6: compare, probe, bench, report, once they are there
+    {"compare", "report"},  # floor 6, where probe and bench belong too
     {"cli"},
     {"__main__"},  # the door
 ]
@@ -35,9 +35,11 @@ THIRD_PARTY = {  # what a room imports as soon as it is imported itself; anythin
     "evaluate": {"numpy", "torch"},
     "train": {"numpy", "torch"},
     "sample": {"numpy"},
+    "compare": {"numpy"},
+    "report": {"numpy"},
     "cli": {"typer"},
 }
-HEAVY = {"torch", "numpy", "tokenizers"}
+HEAVY = {"torch", "numpy", "tokenizers", "scipy", "matplotlib"}
 MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").rstrip("."): path
     for path in sorted(PACKAGE.rglob("*.py"))
@@ -243,6 +245,12 @@ def imported(process):
         (2, ["sample", "x", "--temperature", "hot"]),
         (2, ["eval", "x", "--per", "word"]),
         (2, ["cells", "lstn"]),
+        (2, ["compare"]),
+        (0, ["compare", "--help"]),
+        (2, ["compare", "x", "--cells", "lstn"]),
+        (2, ["compare", "x", "--vary", "hiden=3"]),
+        (2, ["plot", "x", "--of", "curve"]),
+        (2, ["plot", "x", "-o", "y.gif"]),
         (0, ["train", "--print-config"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
