@@ -175,10 +175,14 @@ def read_toml(path: Path) -> dict:
     return result
 
 
+def _kind(f):
+    """The kind of value that a field has, in a word: str, int, float, bool or list."""
+    return re.match(r"\w+", getattr(f.type, "__name__", str(f.type)) if isinstance(f.type, type) else str(f.type))[0]
+
+
 def _checked(path, key, value, f):
     """A value from a file, of the kind that its field has."""
-    kinds = {"str": str, "int": int, "float": (float, int), "bool": bool, "list": list}
-    kind = re.match(r"\w+", getattr(f.type, "__name__", str(f.type)) if isinstance(f.type, type) else str(f.type))[0]
+    kinds, kind = {"str": str, "int": int, "float": (float, int), "bool": bool, "list": list}, _kind(f)
     if not isinstance(value, kinds[kind]) or (isinstance(value, bool) and kind != "bool"):
         raise UsageError(f"--config {path}: {key} = {value!r}: must be of type {kind}")
     if kind == "list" and not all(isinstance(each, str) for each in value):
@@ -206,10 +210,34 @@ def _toml(value):
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # but for this, TOML writes them as JSON
 
 
-def seconds(text: str) -> float:
+def typed(name: str, text: str, option: str):
+    """The value that a text gives a field; UsageError names the option where there is no such field or value."""
+    known = {f.name: f for f in fields(Config)}
+    if (field_name := name.replace("-", "_")) not in known:
+        raise UsageError(f"{option} {name}: no such setting{nearest(field_name, known)}")
+    kind = _kind(known[field_name])
+    try:
+        if kind == "bool":
+            return {"on": True, "off": False, "true": True, "false": False}[text]
+        return {"str": str, "int": int, "float": float, "list": lambda text: [text]}[kind](text)
+    except (KeyError, ValueError):
+        wanted = {"bool": "on or off", "int": "a whole number", "float": "a number"}[kind]
+        raise UsageError(f"{option} {name}={text}: must be {wanted}") from None
+
+
+def quantity(text: str, option: str) -> int:
+    """A number of things: "62k", "1.5M", "1000"."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kM]?)", text.strip())
+    number = round(float(match[1]) * {"": 1, "k": 1e3, "M": 1e6}[match[2]]) if match else 0
+    if number < 1:
+        raise UsageError(f"{option} {text}: must be a number such as 500, 62k or 1.5M")
+    return number
+
+
+def seconds(text: str, option: str = "--time") -> float:
     """A length of time in seconds: "90", "90s", "5m", "1h30m"."""
     match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip())
     total = sum(float(n or 0) * k for n, k in zip(match.groups(), (3600, 60, 1), strict=True)) if match else 0
     if not total > 0:
-        raise UsageError(f"--time {text}: must be a length of time such as 90s, 5m or 1h30m")
+        raise UsageError(f"{option} {text}: must be a length of time such as 90s, 5m or 1h30m")
     return total

@@ -7,10 +7,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from .run import BLOCK
+
 WARM_UP = 512  # symbols that a lane reads before it is scored, so that it knows its context
 LANES = 16  # lanes of the quick evaluation during training
 CHUNK = 1 << 22  # numbers held at once, or so: logits, gates and states
-BLOCK = 1000  # symbols in each of the sums by which two models are compared
 
 
 @dataclass(frozen=True)

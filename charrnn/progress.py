@@ -1,5 +1,6 @@
 """What a person sees of a run, on stderr: a live bar on a terminal, else one plain line per report."""
 
+import time
 from contextlib import nullcontext
 
 from rich.console import Console
@@ -43,7 +44,8 @@ class Reporter:
         self.loss = self.validation = self.speed = ""
         self.bar = None
         if self.console.is_terminal and not quiet:
-            columns = TextColumn("{task.description}"), BarColumn(bar_width=None), TextColumn("{task.fields[facts]}")
+            told = [TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[facts]}")]
+            columns = told[0], BarColumn(bar_width=None), told[1]
             self.bar = Progress(*columns, console=self.console, transient=True, refresh_per_second=4)
             self.task = self.bar.add_task("starting", total=1.0, facts="")
 
@@ -114,6 +116,41 @@ class Reporter:
                 ("yardsticks", in_bits(yardsticks)),
             ]
         )
+
+
+class GridReporter(Reporter):
+    """Tells how a grid of runs stands, one run after the other."""
+
+    def __init__(self, quiet: bool = False):
+        super().__init__(quiet)
+        self.begun = self.first = None  # when, and before how many runs, this session began
+
+    def _begin(self, what):
+        if self.begun is None:
+            self.begun, self.first = time.monotonic(), what["number"] - 1
+        self.at = what
+        self._watch({"done": 0.0, "bits": None})
+
+    def _watch(self, what):
+        if not self.bar:
+            return
+        number, total = self.at["number"], self.at["total"]
+        spent, here = time.monotonic() - self.begun, number - 1 - self.first + what["done"]
+        left = f"{duration(spent / here * (total - self.first) - spent)} left" if here > 0.05 else ""
+        score = f"val {what['bits']:.2f} bits " if what["bits"] is not None else ""
+        self.bar.update(
+            self.task, completed=(number - 1 + what["done"]) / total, facts=f"{score}{left}",
+            description=f"run {number} of {total}: {self.at['title']}",
+        )  # fmt: skip
+
+    def _end(self, what):
+        row = what["row"]
+        if row["status"] == "done":
+            told = f"{row['nats']:.4f} nats {row['bits']:.4f} bits/char  perplexity {row['perplexity']:.3f}"
+        else:
+            told = f"{row['status']}: {row['message']}"
+        place = f"{what['number']} of {what['total']}"
+        self.console.print(f"run {place}  {what['title']}  {told}  {duration(row['seconds'])}", markup=False)
 
 
 def in_bits(yardsticks: dict[str, float]) -> str:

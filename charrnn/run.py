@@ -8,6 +8,8 @@ from pathlib import Path
 
 from .errors import CharrnnError, CheckpointError, UsageError
 
+BLOCK = 1000  # characters whose cost together is one number of the final row; two models are compared by them
+
 
 class Run:
     """The folder of one run: best.pt, last.pt, metrics.jsonl, samples.jsonl, config.toml."""

@@ -27,6 +27,7 @@ from .stream import Stream
 EVALUATIONS = 10  # in a run, where --eval-every does not say otherwise
 ROWS = 100  # of the training loss in a run scheduled by steps; one scheduled by time has one every ROW_STEPS
 ROW_STEPS = 50
+EVALUATING = 0.2  # the share of a run by time that evaluations may take; where they would take more they are fewer
 SAVE_SECONDS = 60.0
 TOLERATED = 5  # updates in a row that may be skipped before the run rolls back
 ROLLBACKS = 3
@@ -39,6 +40,7 @@ class Counters:
 
     step: int = 0
     elapsed: float = 0.0  # seconds spent so far, in all sessions
+    evaluating: float = 0.0  # of them, in evaluations
     milestone: int = -1  # the last tenth of the run that was evaluated
     evaluated: int = -1  # the last step that was
     best_nats: float = math.inf
@@ -149,6 +151,8 @@ class Trainer:
             return False
         if self.config.eval_every and not self.finished():
             return c.step % self.config.eval_every == 0
+        if self.seconds and not self.finished() and c.evaluating > EVALUATING * self._elapsed():
+            return False
         return self.finished() or int(EVALUATIONS * self.progress()) > c.milestone
 
     def _save_due(self):
@@ -206,7 +210,7 @@ class Trainer:
                 f"the best checkpoint, of step {c.best_step:,}, is kept; try --lr {self.config.lr * c.rate_scale / 4:g}"
             )
         arrays, past = self.good
-        kept = {name: getattr(c, name) for name in ("elapsed", "best_nats", "best_step", "skipped")}
+        kept = {name: getattr(c, name) for name in ("elapsed", "evaluating", "best_nats", "best_step", "skipped")}
         again = {"rollbacks": c.rollbacks + 1, "rate_scale": c.rate_scale / 2}
         at = c.step
         self.restore(arrays, Counters(**asdict(past) | kept | again))
@@ -237,7 +241,7 @@ class Trainer:
 
     def _evaluate(self):
         """Scores the whole validation part; keeps the best weights, and this moment as a good one."""
-        c = self.counters
+        c, began = self.counters, time.monotonic()
         result = score(
             self.model, self.weights, self.corpus.part("val"), self.run, LANES, between=self._stop_if_asked
         ).summary()
@@ -255,6 +259,7 @@ class Trainer:
             self.folder.log("samples", {"step": c.step, "text": sample})
             self.say("sample", step=c.step, text=sample)
         self._rate_clock = time.monotonic(), c.step
+        c.evaluating += time.monotonic() - began
 
     def _finish(self):
         """The best weights scored exactly, the validation part read once from end to end; best.pt keeps the result."""

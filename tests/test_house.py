@@ -18,7 +18,7 @@ FLOORS = [  # from the ground up; a room is a module or a folder of the package
     {"checkpoint", "noise", "optim", "progress", "run"},
     {"evaluate", "gates"},
     {"train", "sample"},
-    set(),  # floor 6: compare, probe, bench, report, once they are there
+    {"compare", "report"},  # floor 6, where probe and bench belong too
     {"cli"},
     {"__main__"},  # the door
 ]
@@ -37,9 +37,11 @@ THIRD_PARTY = {  # what a room imports as soon as it is imported itself; anythin
     "gates": {"numpy", "rich"},
     "train": {"numpy", "torch"},
     "sample": {"numpy"},
+    "compare": {"numpy"},
+    "report": {"numpy"},
     "cli": {"typer"},
 }
-HEAVY = {"torch", "numpy", "tokenizers"}
+HEAVY = {"torch", "numpy", "tokenizers", "scipy", "matplotlib"}
 MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").rstrip("."): path
     for path in sorted(PACKAGE.rglob("*.py"))
@@ -245,6 +247,12 @@ def imported(process):
         (2, ["sample", "x", "--temperature", "hot"]),
         (2, ["eval", "x", "--per", "word"]),
         (2, ["cells", "lstn"]),
+        (2, ["compare"]),
+        (0, ["compare", "--help"]),
+        (2, ["compare", "x", "--cells", "lstn"]),
+        (2, ["compare", "x", "--vary", "hiden=3"]),
+        (2, ["plot", "x", "--of", "curve"]),
+        (2, ["plot", "x", "-o", "y.gif"]),
         (0, ["train", "--print-config"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),

@@ -72,7 +72,7 @@ def outcome(folder) -> dict:
         made |= {f"{name} {key}": (a.dtype.str, a.shape, a.tobytes()) for key, a in tensors.items()}
         made |= {f"{name} {key}": record[key] for key in ("result", "training", "config", "corpus", "vocabulary")}
         for counters in ("counters", "good") if name == "last" else ():
-            made[f"{name} {counters}"] = record[counters] | {"elapsed": 0}
+            made[f"{name} {counters}"] = record[counters] | {"elapsed": 0, "evaluating": 0}
     return made
 
 

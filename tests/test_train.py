@@ -26,7 +26,7 @@ from charrnn.evaluate import Score, score, windows
 from charrnn.model import Model
 from charrnn.noise import Noise
 from charrnn.optim import FLOOR, Optimizer, schedule
-from charrnn.run import Run
+from charrnn.run import BLOCK, Run
 from charrnn.stream import Stream, draws
 
 NATIVE = ("lstm", "gru", "rnn")
@@ -788,6 +788,25 @@ def test_a_run_by_time_follows_its_clock(training, monkeypatch):
     assert [row["step"] for row in one.of("eval")] == list(range(0, 21, 2))
 
 
+@pytest.mark.parametrize(
+    ("cost", "seconds"), [(3, [0, 15, 30, 45, 60, 75, 90, 100]), (30, [0, 101]), (1, list(range(0, 101, 10)))]
+)
+def test_slow_evaluations_of_a_run_by_time_are_fewer(training, monkeypatch, cost, seconds):
+    """Each costs so many seconds: together they take a fifth of the time, and whatever they cost there are two."""
+    clock = Clock(monkeypatch, 0.0)
+    one = clock.watch(training(steps=None, time="100s"))
+
+    def slow(*given, **more):
+        clock.now += cost
+        return score(*given, **more)
+
+    monkeypatch.setattr(train, "score", slow)
+    one()
+    began = [row["elapsed"] - cost for row in one.of("eval")]
+    assert began == pytest.approx(seconds, abs=2)  # a step takes a second
+    assert one.trainer.counters.evaluating == cost * len(began)
+
+
 def test_a_run_by_time_goes_on_from_its_elapsed_time(training, monkeypatch):
     """Another session has another clock, and the time between the sessions does not count."""
     monkeypatch.setattr(train, "ROW_STEPS", 1)
@@ -910,7 +929,7 @@ def test_metrics_have_one_schema(training):
     assert {name: value for name, value in one.rows[-1].items() if name in one.result} == one.result
     characters, blocks = one.rows[-1]["characters"], one.rows[-1]["blocks"]
     assert characters == len(one.trainer.corpus.part("val")) - 1
-    assert len(blocks) == math.ceil(characters / evaluate.BLOCK)
+    assert len(blocks) == math.ceil(characters / BLOCK)
     assert sum(blocks) / characters == pytest.approx(one.result["nats"], abs=1e-4)  # each is rounded to 1e-4
     assert [row["step"] for row in one.of("eval") if row["best"]][-1] == one.trainer.counters.best_step
 

@@ -136,4 +136,5 @@ def _status(end):
     return getattr(gone.__context__, "exit_code", 0)  # of the usage error that nobody could be told
 
 
-from . import learn, generate, score, describe, gates, catalog  # noqa: E402, F401, I001  (each adds its commands, in this order)
+# Each adds its commands, in this order.
+from . import learn, generate, score, describe, gates, compare, plot, catalog  # noqa: E402, F401, I001

@@ -13,21 +13,25 @@ from ..errors import UsageError
 from . import NUMBER, WHOLE, app, pipeable
 
 
-def _options(command):
-    """Gives a command one option for each field of Config; what was typed arrives as the dict `typed`."""
+def options(*but: str):
+    """Gives a command one option for each field of Config `but` these; what was typed arrives as the dict `typed`."""
+    chosen = [f for f in fields(Config) if f.name not in but]
 
-    @functools.wraps(command)
-    def run(**given):
-        typed = {f.name: given.pop(f.name) for f in fields(Config)}
-        return command(**given, typed={name: value for name, value in typed.items() if value not in (None, [])})
+    def decorate(command):
+        @functools.wraps(command)
+        def run(**given):
+            typed = {f.name: given.pop(f.name) for f in chosen}
+            return command(**given, typed={name: value for name, value in typed.items() if value not in (None, [])})
 
-    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "typed"]
-    made = [
-        inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(f))
-        for f in fields(Config)
-    ]
-    run.__signature__ = inspect.Signature(own + made)
-    return run
+        own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "typed"]
+        made = [
+            inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(f))
+            for f in chosen
+        ]
+        run.__signature__ = inspect.Signature(own + made)
+        return run
+
+    return decorate
 
 
 def _annotation(f):
@@ -44,7 +48,7 @@ OUTPUT = "Input and output"
 
 
 @app.command(rich_help_panel="Models")
-@_options
+@options()
 @pipeable
 def train(
     corpus: Annotated[

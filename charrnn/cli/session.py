@@ -86,9 +86,7 @@ def run(session: Session, out: Path | None, overwrite: bool, report: Reporter, a
 
     corpus, stop = _corpus(session, report), Stop()
     marks = session.record["yardsticks"] if session.folder else kept(corpus, cache())
-    from .. import train  # noqa: F401  (memory is counted from here on)
-
-    imported = held()
+    imported = _imported()
     trainer = _trainer(session, corpus, report, stop)
     if session.folder:
         trainer.resume(session.tensors, session.record)
@@ -156,13 +154,26 @@ def _train(trainer, folder, record):
 
 def _answer(trainer, folder, result, marks):
     """What --json prints."""
-    c = trainer.counters
+    c, stream = trainer.counters, trainer.stream
+    seen, spent = c.step * stream.lanes * stream.length, c.elapsed - c.evaluating
     paths = {name: str(getattr(folder, name)) for name in ("folder", "best", "last")}
     return paths | {
         "result": result, "yardsticks": marks, "steps": c.step, "best_step": c.best_step, "elapsed": c.elapsed,
+        "evaluating": c.evaluating, "chars_per_second": seen / spent if spent > 0 else None,
         "skipped": c.skipped, "rollbacks": c.rollbacks, "parameters": sum(trainer.model.count().values()),
         "engine": trainer.engine, "seed": trainer.config.seed, "corpus": trainer.corpus.digest,
     }  # fmt: skip
+
+
+def _imported():
+    """The memory that this process holds once everything is imported, also what torch puts off until it is used."""
+    import torch
+
+    from .. import train  # noqa: F401
+    from ..optim import Optimizer
+
+    Optimizer({"none": torch.zeros(1)}, 0.0)
+    return held()
 
 
 def _memory(device, imported):

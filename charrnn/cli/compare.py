@@ -1,0 +1,329 @@
+"""`charrnn compare`: a grid of training runs, made one after the other and told in tables."""
+
+import csv
+import json
+import shlex
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import CharrnnError, Interrupted, UsageError
+from . import WHOLE, app, cache, pipeable
+from .learn import options
+
+PRINTED = 200  # columns where standard output is no terminal
+
+
+def _option(*names, **more):
+    """An option of the comparison itself, beside those of train."""
+    return typer.Option(*names, rich_help_panel="Comparison", **more)
+
+
+TEXT = typer.Argument(help="The text, as for train. With --resume: the comparison's folder.", show_default=False)
+MATCH = _option(help="Made equal: params (to 1 %), hidden (widths), or time (widths, and seconds).")
+VARY = _option(help="Another axis, as dropout=0,.2,.4; may be repeated.")
+
+
+@app.command(rich_help_panel="Experiments")
+@options("cell", "cell_opt", "seed", "time")
+@pipeable
+def compare(
+    corpus: Annotated[list[str] | None, TEXT] = None,
+    *,
+    cells: Annotated[str, _option(help="As a,b or a:setting=value; all for every other one.")] = "rnn,gru,lstm",
+    match: Annotated[str, MATCH] = "params",
+    params: Annotated[str | None, _option(help="Parameters to match, as 500k; else the first cell's.")] = None,
+    seeds: Annotated[int, _option(help="Runs of each, with seeds 1, 2, ..", **WHOLE)] = 3,
+    lrs: Annotated[str | None, _option(help="Rates to choose from, a,b,c, for each cell and size.")] = None,
+    sizes: Annotated[str | None, _option(help="Train on the last 62k,1M,.. before validation.")] = None,
+    time_each: Annotated[str | None, _option(help="Train each run for so long: 60s, 5m.")] = None,
+    vary: Annotated[list[str] | None, VARY] = None,
+    out: Annotated[Path | None, _option(help="Its folder; checkpoints/compare-CORPUS-N as a rule.")] = None,
+    resume: Annotated[bool, _option("--resume", help="Go on with the comparison named.")] = False,
+    as_json: Annotated[bool, _option("--json", help="Print one JSON object.")] = False,
+    quiet: Annotated[bool, _option("--quiet", "-q", help="Warnings and errors only on stderr.")] = False,
+    typed: dict,
+):
+    """Train several cells, or any other grid, on one text and compare them.
+
+    [bold]charrnn compare corpus.txt --cells lstm,gru,rnn --time-each 60s --seeds 3[/]
+
+    Options of train hold for every run. Finished runs are never made again: Ctrl-C saves and says how to go on.
+    """
+    given = any((params, lrs, sizes, time_each, vary, out, typed))
+    if not resume:
+        asked = _asked(cells, match, params, seeds, lrs, sizes, time_each, vary or [], typed)
+    elif given or not corpus or len(corpus) > 1:
+        raise UsageError("--resume: goes on with a comparison as it is; name its folder and nothing else")
+    if not corpus:
+        raise UsageError("CORPUS: name a text, for instance: charrnn compare pydocs --cells rnn,lstm --time-each 1m")
+    _has_statistics()
+    from ..progress import GridReporter
+
+    report = GridReporter(quiet)
+    folder, plan = _resumed(Path(corpus[0])) if resume else _planned(asked, corpus, out, report)
+    report.table(_screen(folder, plan))
+    for note in dict.fromkeys(_misses(plan)):
+        report.note(note)
+    _tell(folder, plan, _run(folder, plan, report), report, as_json)
+
+
+def _tell(folder, plan, rows, report, as_json):
+    """What came of it: table.csv, notes, and on stdout tables or one JSON object."""
+    from ..compare.outcome import summary
+
+    lines = summary(plan, rows)
+    _write_csv(folder / "table.csv", lines)
+    for note in _remarks(plan, rows, lines):
+        report.note(note)
+    if as_json:
+        return print(json.dumps(_answer(folder, plan, lines), ensure_ascii=False))
+    _print_tables(plan, lines)
+
+
+def _asked(cells, match, params, seeds, lrs, sizes, time_each, vary, typed):
+    """What was typed, as far as it can be known to be right before anything heavy is imported."""
+    from ..compare import grid
+    from ..config import quantity
+
+    settings = {"sample_length": 0} | typed | grid.each_time(time_each)
+    grid.only_one_length(settings)
+    return grid.Asked(
+        grid.cells(cells), match, quantity(params, "--params") if params else None, seeds, grid.rates(lrs),
+        grid.sizes(sizes), grid.axes(vary), settings,
+    )  # fmt: skip
+
+
+def _has_statistics():
+    """CharrnnError now, not after hours of training, where the library for intervals is missing."""
+    try:
+        import scipy  # noqa: F401
+    except ImportError:
+        raise CharrnnError("compare: needs scipy; install it with: pip install scipy") from None
+
+
+def _planned(asked, corpus, out, report):
+    """The folder of a new comparison and its plan; those of one that was asked for in the same words before."""
+    from dataclasses import replace
+
+    from .. import run
+    from ..compare import plan as planning
+    from ..corpus import known
+    from ..yardstick import kept
+
+    data = Path("data")
+    find = lambda given, name: [str(p.resolve()) for p in known.find(given, data, cache(), name=name)]  # noqa: E731
+    if val := asked.settings.get("val"):
+        asked = replace(asked, settings=asked.settings | {"val": find(val, "--val")})
+    texts = planning.Texts([Path(path) for path in find(corpus, "CORPUS")], cache())
+    title = "stdin" if corpus[0] == "-" else Path(corpus[0]).resolve().stem
+    plan = planning.make(asked, title, texts, lambda whole: kept(whole, cache()))
+    for note in texts.notes:
+        report.note(note)
+    if out and (out / "plan.json").exists():
+        return out, _same(planning.Plan.load(out), plan, out)
+    run.refuse(out, False)
+    if out:
+        with run.written(out):
+            out.mkdir(parents=True, exist_ok=True)
+    folder = out or run.free(Path("checkpoints"), f"compare-{title[:40]}")
+    plan = planning.cut(plan, texts, folder)
+    plan.save(folder)
+    return folder, plan
+
+
+def _same(there, plan, out):
+    """The plan that is there, if it is what is asked for now."""
+    was, now = (each.asked | {"text": each.corpus} for each in (there, plan))
+    for name in was:
+        if was[name] != now[name]:
+            raise UsageError(
+                f"--out {out}: holds another comparison ({name}: {was[name]}, not {now[name]}); "
+                f"go on with that one (--resume {out}), or take another name"
+            )
+    return there
+
+
+def _resumed(folder):
+    from ..compare.plan import Plan, unchanged
+
+    plan = Plan.load(folder)
+    unchanged(plan, folder, cache())
+    return folder, plan
+
+
+def _run(folder, plan, report):
+    """Makes the runs; an interruption says how to go on."""
+    from ..compare.work import Work
+    from .session import Stop
+
+    stop = Stop()
+    with closing(Work(folder, plan, report.say, stop.signal)) as work, stop, report.live():
+        try:
+            return work.run()
+        except Interrupted as error:
+            again = shlex.join(["charrnn", "compare", "--resume", str(folder)])
+            raise Interrupted(f"{error}; go on with: {again}", error.signal) from None
+
+
+def _screen(folder, plan):
+    """The screen before the runs."""
+    from ..compare.work import read_rows, total
+    from ..config import seconds
+    from ..progress import duration, in_bits
+
+    asked, runs, there = plan.asked, total(plan), len(read_rows(folder))
+    parts = ", ".join(f"{name} {length:,}" for name, length in plan.characters.items())
+    length, left = asked["settings"].get("time"), runs - there
+    rows = [
+        ("comparison", f"{folder}" + f", {there} of its runs are there" * bool(there)),
+        ("corpus", f"{plan.title}; {parts}"),
+        ("runs", f"{runs}: {len(plan.entries)} lines of the table, {asked['seeds']} seeds each"
+                 + f", and {len(asked['lrs'])} rates each on a seed of their own" * bool(asked["lrs"])),
+        ("equal", _equal(plan)),
+    ]  # fmt: skip
+    if length:
+        rows.append(("expected", f"over {duration(left * seconds(length))}, {duration(seconds(length))} for each run"))
+    return [*rows, ("yardsticks", in_bits(plan.yardsticks))]
+
+
+def _equal(plan):
+    """What is made equal, in words."""
+    if plan.asked["match"] != "params":
+        time = f", and {plan.asked['settings']['time']} each" * (plan.asked["match"] == "time")
+        return f"widths{time}; parameters are not"
+    target = " or ".join(f"{each:,}" for each in dict.fromkeys(plan.target.values()))
+    return f"parameters, {target} within 1 %"
+
+
+def _misses(plan):
+    """What is to be said of those that cannot be matched."""
+    from ..progress import short
+
+    for entry in plan.entries:
+        if entry.missed():
+            yield (
+                f"{entry.cell}: {entry.parameters:,} parameters at {entry.config['hidden']} units are "
+                f"{abs(entry.off):.1%} {'more' if entry.off > 0 else 'fewer'} than were to be matched; "
+                f"no width that it can have comes nearer to {short(plan.target[str(entry.size)])}"
+            )
+
+
+def _remarks(plan, rows, lines):
+    """What a reader of the tables must know."""
+    asked = plan.asked
+    if not asked["lrs"] and "lr" not in asked["vary"]:
+        rate = f"rate {plan.entries[0].config['lr']:g}" + ", the default," * ("lr" not in asked["settings"])
+        yield f"{rate} was used for all; --lrs a,b,c chooses one for each"
+    if asked["seeds"] == 1:
+        yield "one seed gives no interval over seeds, and no spread"
+    if any(pair["pairs"] and not pair["over_text"] for pair in (line["against"] for line in lines) if pair):
+        yield "the validation part has too few blocks of 1,000 characters, or is not one text: no interval over text"
+    if len({line["engine"] for line in lines if line["engine"]}) > 1:
+        yield "not all ran on the same engine: speed and memory compare engines as much as cells"
+    for line in lines:
+        if bad := [f"{line[status]} {status}" for status in ("diverged", "failed") if line[status]]:
+            yield f"{line['label']}: {' and '.join(bad)} of {asked['seeds']} runs, not in its numbers"
+    for row in rows.values():
+        if row["message"]:
+            yield f"{row['run']}: {row['message']}"
+    yield from dict.fromkeys(note for row in rows.values() for note in row["notes"] or ())
+
+
+def _answer(folder, plan, lines):
+    """What --json prints."""
+    return {
+        "folder": str(folder), "rows": str(folder / "rows.jsonl"), "corpus": plan.title, "characters": plan.characters,
+        "asked": plan.asked, "target": plan.target, "yardsticks": plan.yardsticks, "table": lines,
+    }  # fmt: skip
+
+
+def _write_csv(path, lines):
+    """The table as CSV, a line for each entry; what is a list there stands in columns of its own here."""
+    from ..run import written
+
+    flat = []
+    for line in lines:
+        pair = dict(line["against"] or {})
+        for name in ("over_seeds", "over_text"):
+            pair[f"{name}_low"], pair[f"{name}_high"] = pair.pop(name, None) or (None, None)
+        varied = ", ".join(f"{k}={v}" for k, v in line["varied"].items())
+        flat.append({k: v for k, v in line.items() if k != "against"} | {"varied": varied} | pair)
+    names = list(dict.fromkeys(name for line in flat for name in line))
+    with written(path), open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(flat)
+
+
+def _print_tables(plan, lines):
+    """What came of it, how it compares with the first, and what it cost, each in a table of 80 columns."""
+    from rich.console import Console
+
+    from ..progress import in_bits
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = PRINTED
+    console.print(f"{plan.title}, validation part; equal: {_equal(plan)}", markup=False)
+    for title, names, cells in (_results(plan, lines), _differences(lines), _costs(lines)):
+        if cells:
+            console.print()
+            console.print(_table(title, names, cells))
+    console.print(f"\nyardsticks {in_bits(plan.yardsticks)}", markup=False)
+
+
+def _table(title, names, cells):
+    from rich.table import Table
+
+    table = Table(title, box=None, padding=(0, 1, 0, 0))
+    for name in names:
+        table.add_column(name, justify="right")
+    for row in cells:
+        table.add_row(*row)
+    return table
+
+
+def _results(plan, lines):
+    cells = []
+    for line in lines:
+        runs = f"{line['done']}" + f" of {plan.asked['seeds']}" * (line["done"] < plan.asked["seeds"])
+        sizes = [line["label"], f"{line['hidden']:,}", f"{line['parameters']:,}", _number(line["off"], "+.1%")]
+        forms = {"lr": "g", "nats": ".4f", "bits": ".4f", "spread": ".4f", "perplexity": ".3f"}
+        cells.append([*sizes, *(_number(line[name], form) for name, form in forms.items()), runs])
+    return "", ["hidden", "parameters", "off", "rate", "nats", "bits", "spread", "perplexity", "runs"], cells
+
+
+def _differences(lines):
+    cells = []
+    for line in lines:
+        pair = line["against"]
+        if pair and pair["pairs"]:
+            seeds, text = (_interval(pair[name]) for name in ("over_seeds", "over_text"))
+            cells.append([line["label"], _number(pair["difference"], "+.4f"), seeds, text, pair["verdict"] or "-"])
+    first = next((line["against"]["reference"] for line in lines if line["against"]), "")
+    return f"bits more than {first}", ["", "95 % over seeds", "95 % over text", "verdict"], cells
+
+
+def _costs(lines):
+    from ..progress import duration, short
+
+    cells = [
+        [
+            line["label"], line["engine"] or "-", f"{short(line['memory'])}B" if line["memory"] is not None else "-",
+            *(short(line[name]) if line[name] else "-" for name in ("train_per_second", "generate_per_second")),
+            *(duration(line[name]) if line[name] is not None else "-" for name in ("elapsed", "seconds")),
+        ]
+        for line in lines
+    ]  # fmt: skip
+    return "", ["engine", "memory", "training/s", "drawing/s", "trained", "in all"], cells
+
+
+def _number(value, form):
+    return "-" if value is None else format(value, form)
+
+
+def _interval(ends):
+    return "-" if ends is None else f"{ends[0]:+.4f} to {ends[1]:+.4f}"

@@ -1,0 +1,123 @@
+"""What the rows of a comparison say: means and spreads over seeds, and paired intervals against the first entry."""
+
+import math
+import statistics
+
+import numpy as np
+
+from ..run import BLOCK
+from ..stream import draws
+from .plan import Entry, Plan
+from .work import jobs
+
+CONFIDENCE = 0.95
+MARGIN = 0.01  # bits per character within which two models count as equally good
+FEWEST = 10  # blocks that can stand for a text
+RESAMPLED = 9999
+NATS = math.log(2)  # in a bit
+
+
+def summary(plan: Plan, rows: dict[str, dict]) -> list[dict]:
+    """A line for each entry: its runs together, and how they differ from those of the first entry of its size."""
+    found = {entry.label: [] for entry in plan.entries}
+    for job in jobs(plan, rows):
+        if job.purpose == "result" and job.name in rows:
+            found[job.entry.label].append(rows[job.name])
+    lines = []
+    for entry in plan.entries:
+        first = next(other for other in plan.entries if other.size == entry.size)
+        line = _line(entry, found[entry.label])
+        line["against"] = None if entry is first else against(found[entry.label], found[first.label], first.label)
+        lines.append(line)
+    return lines
+
+
+def _line(entry: Entry, rows):
+    """The runs of an entry together."""
+    done = [row for row in rows if row["status"] == "done"]
+    bits = [row["bits"] for row in done]
+    mean = statistics.fmean(bits) if bits else None
+    states = {name: sum(row["status"] == name for row in rows) for name in ("done", "diverged", "failed")}
+    engines = sorted({row["engine"] for row in done})
+    return {
+        "label": entry.label, "cell": entry.config["cell"], "varied": entry.varied, "size": entry.size,
+        "hidden": entry.config["hidden"], "parameters": entry.parameters, "off": entry.off,
+        "lr": rows[0]["lr"] if rows else None, **states,
+        "nats": mean * NATS if bits else None, "bits": mean, "spread": _spread(bits),
+        "perplexity": math.exp(min(mean * NATS, 700)) if bits else None, "accuracy": _mean(done, "accuracy"),
+        "engine": ", ".join(engines) or None,
+        **{name: _median(done, name) for name in ("memory", "train_per_second", "generate_per_second", "elapsed")},
+        "seconds": _median(rows, "seconds"),
+    }  # fmt: skip
+
+
+def _spread(values):
+    """The standard deviation over seeds, or None for one seed alone."""
+    return statistics.stdev(values) if len(values) > 1 else None
+
+
+def _mean(rows, name):
+    return statistics.fmean(row[name] for row in rows) if rows else None
+
+
+def _median(rows, name):
+    known = [row[name] for row in rows if row[name] is not None]
+    return statistics.median(known) if known else None
+
+
+def against(rows: list[dict], first: list[dict], reference: str) -> dict:
+    """How runs differ from those of a reference, in bits per character, seed by seed: the mean, a t interval over the
+    seeds (where there are two or more), and a bootstrap interval over blocks of the text.
+
+    The verdict is by the seeds' intervals: worse or better where the one of 95 % lies on one side of 0, else equal
+    where the one of 90 % lies within MARGIN (two one-sided tests at 5 %), else open.
+    """
+    known = {row["seed"]: row for row in first if row["status"] == "done"}
+    pairs = [(row, known[row["seed"]]) for row in rows if row["status"] == "done" and row["seed"] in known]
+    differences = [one["bits"] - other["bits"] for one, other in pairs]
+    seeds = t_interval(differences, CONFIDENCE)
+    return {
+        "reference": reference, "pairs": len(pairs), "difference": statistics.fmean(differences) if pairs else None,
+        "over_seeds": seeds, "over_text": text_interval(pairs), "margin": MARGIN,
+        "verdict": _verdict(seeds, t_interval(differences, 1 - 2 * (1 - CONFIDENCE))),
+    }  # fmt: skip
+
+
+def _verdict(wide, narrow):
+    if wide is None:
+        return None
+    if wide[0] > 0 or wide[1] < 0:
+        return "worse" if wide[0] > 0 else "better"
+    return "equal" if max(-narrow[0], narrow[1]) < MARGIN else "open"
+
+
+def t_interval(values: list[float], confidence: float) -> list[float] | None:
+    """The interval of the mean of a few values that scatter normally; None for fewer than two."""
+    if len(values) < 2:
+        return None
+    from scipy.stats import t
+
+    half = t.ppf((1 + confidence) / 2, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+    mean = statistics.fmean(values)
+    return [float(mean - half), float(mean + half)]
+
+
+def text_interval(pairs: list[tuple[dict, dict]]) -> list[float] | None:
+    """The interval of the mean difference in bits when blocks of the text are drawn anew, with replacement.
+
+    It tells what another text of the same kind might have said of these very models; None where the runs did not
+    score the same text, or one of few blocks.
+    """
+    texts = {(row["corpus"], row["characters"]) for pair in pairs for row in pair}
+    if len(texts) != 1 or len(pairs[0][0]["blocks"]) < FEWEST:
+        return None
+    from scipy.stats import bootstrap
+
+    nats = np.mean([np.subtract(one["blocks"], other["blocks"]) for one, other in pairs], axis=0)  # (blocks,)
+    characters = pairs[0][0]["characters"]
+    sizes = np.minimum(BLOCK, characters - BLOCK * np.arange(len(nats)))  # the last may be shorter
+    drawn = bootstrap(
+        (nats, sizes), lambda nats, sizes, axis: nats.sum(axis) / sizes.sum(axis) / NATS, paired=True,
+        n_resamples=RESAMPLED, batch=500, confidence_level=CONFIDENCE, method="percentile", rng=draws(0, "bootstrap"),
+    ).confidence_interval  # fmt: skip
+    return [float(drawn.low), float(drawn.high)]

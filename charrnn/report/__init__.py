@@ -1,0 +1,1 @@
+"""What runs look like: `runs` reads their curves, `picture` draws them for print and screen, `sketch` in text."""
