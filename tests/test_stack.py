@@ -9,7 +9,9 @@ import torch
 from test_cells import NAMES, SETTINGS, B, close, nonzero, part, tensors
 from test_sample import OnTorch, drawn
 
+from charrnn.cells.trace import Symbol
 from charrnn.engine import choose, reference
+from charrnn.engine.program import Program
 from charrnn.model import Model
 from charrnn.sample import Picking, Sampler
 
@@ -193,6 +195,18 @@ def samples_as_it_trains(model, lanes):
             assert own.keys() == other.keys()
             for key in other:
                 np.testing.assert_allclose(own[key], other[key], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_a_state_that_becomes_another_in_a_program(lanes):
+    """a grows, b is what a was a step before, c and d change places: whatever is moved first."""
+    a, b, c, d, ids = (Symbol("leaf", name) for name in "abcdi")
+    program = Program(a + b, [(a, a + 1.0), (b, a), (c, d), (d, c)], ids, {}, width=2, lanes=lanes)
+    for array, value in zip(program.state_arrays(), (3.0, 9.0, 5.0, 7.0), strict=True):
+        array[...] = value
+    for output, state in ((12.0, [4, 3, 7, 5]), (7.0, [5, 4, 5, 7]), (9.0, [6, 5, 7, 5])):
+        assert (program.run(np.zeros(lanes, int)) == output).all()
+        assert [array.tolist() for array in program.state_arrays()] == [[[value] * 2] * lanes for value in state]
 
 
 @every_option

@@ -55,13 +55,12 @@ class Program:
                 self._emit(operator, members)
         self.output = self._whole(output)
         moves = [(self._whole(after), buffer) for (_, after), buffer in zip(states, self.state, strict=True)]
-        late = {id(buffer) for buffer in self.state}
-        held = [(value.copy(), value) for value, _ in moves if id(value) in late]  # a state that becomes another
-        for copy, value in held:
-            self.calls.append((np.copyto, (copy, value), {}))
-        for value, buffer in moves:
-            source = next((copy for copy, held_value in held if held_value is value), value)
-            self.calls.append((np.copyto, (buffer, source), {}))
+        for k, (value, place) in enumerate(moves):
+            if any(np.shares_memory(value, buffer) for buffer in self.state):  # a state that becomes another
+                moves[k] = value.copy(), place
+                self.calls.append((np.copyto, (moves[k][0], value), {}))
+        for value, place in moves:
+            self.calls.append((np.copyto, (place, value), {}))
 
     def run(self, ids: np.ndarray) -> np.ndarray:
         """Symbols (B,) -> the output (B, k), in a buffer that the next run overwrites."""
