@@ -543,6 +543,30 @@ def test_the_table_of_cells(charrnn):
     assert {fact["name"]: fact["ratio"] for fact in listed}["lstm"] == 1
 
 
+PRODUCTS = {"lstm": "4 in 1", "gru-cho": "3 in 2", "clockwork": "1 in 1", "sru": "none", "grid": "8 in 2"}  # by hand
+
+
+def test_the_columns_of_the_table(charrnn):
+    """A row says what the JSON says, and the trace what anybody sees in the equations."""
+    head, *lines = charrnn("cells").out.splitlines()
+    listed = json.loads(charrnn("cells", "--json").out)
+    rows = {line.split()[0]: re.split("  +", line.strip()) for line in lines[: len(listed)]}
+    assert head.split() == ["cell", "state", "products", "size", "ratio", "scan", "counts"]
+    assert {name: rows[name][2] for name in PRODUCTS} == PRODUCTS
+    for fact in listed:
+        name, state, scan = fact["name"], " ".join(fact["state"]), "yes" if fact["parallel"] else "no"
+        size = [f"{fact['parameters_at_256']:,}", f"{fact['ratio']:.2f}"]
+        assert rows[name] == [name, state, rows[name][2], *size, scan, fact["counter"] or "no"]
+        assert fact["counter"] == cells.make(name).counter
+    told = " ".join(lines[len(listed) :])
+    assert all(column in told for column in head.split()[2:])
+
+
+def test_the_cells_whose_steps_can_be_computed_at_once(charrnn):
+    found = {fact["name"] for fact in json.loads(charrnn("cells", "--json").out) if fact["parallel"]}
+    assert found == {"qrnn", "mingru", "minlstm", "rg-lru"} & set(cells.classes())
+
+
 @pytest.mark.parametrize("name", cells.classes())
 def test_the_formula_gives_the_number_beside_it(charrnn, name):
     told = json.loads(charrnn("cells", name, "--json").out)
@@ -565,6 +589,8 @@ def test_a_cell_is_shown_as_it_is_written(charrnn, name):
     facts = dict(re.findall(r"^(\w+(?: at)?)  +(.+)$", answer.out, re.MULTILINE))
     assert facts["paper"] == kind.paper == told["paper"] and facts["state"].split() == told["state"]
     assert facts["gates"].split() == told["gates"] or not told["gates"]
+    assert facts["scan"].split(":")[0] == ("yes" if told["parallel"] else "no")
+    assert facts["counts"] == (f"in {told['counter']}" if told["counter"] else "no") + " (a prediction)"
     assert facts["parameters"].startswith(told["formula"] + "; ") and f"{told['parameters_at_256']:,}" in answer.out
     for key, default in cells.make(name).settings().items():
         assert f"{key}={default}" in facts["settings"]

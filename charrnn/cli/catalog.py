@@ -12,6 +12,11 @@ from ..errors import DataError
 from . import app, cache, pipeable
 
 WIDTH = 256  # at which sizes are compared
+COLUMNS = (
+    "products 3 in 2: three products with the past, in two stages; size: parameters of a layer with "
+    f"{WIDTH} inputs and units; ratio: to lstm; scan: all steps of a text can be computed at once; "
+    "counts: the state that can grow without bound, and so count (a prediction)"
+)
 
 
 @app.command(rich_help_panel="What there is")
@@ -32,14 +37,22 @@ def cells(
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("cell", "state", "gates", "products", "parameters", "ratio", box=None, padding=(0, 2, 0, 0))
+    table = Table("cell", "state", "products", "size", "ratio", "scan", "counts", box=None, padding=(0, 2, 0, 0))
+    for column in table.columns[3:5]:
+        column.justify = "right"
     for fact in facts:
-        products = " then ".join(str(len(stage)) for stage in fact["recurrent_products"]) or "none"
-        name, state, gates = fact["name"], " ".join(fact["state"]), " ".join(fact["gates"])
-        table.add_row(name, state, gates, products, fact["formula"], f"{fact['ratio']:.2f}")
+        table.add_row(
+            fact["name"], " ".join(fact["state"]), _products(fact), f"{fact['parameters_at_256']:,}",
+            f"{fact['ratio']:.2f}", "yes" if fact["parallel"] else "no", fact["counter"] or "no",
+        )  # fmt: skip
     console = Console()
     console.print(table)
-    console.print(f"\nparameters of a layer with inputs m and states n wide; ratio to lstm at m = n = {WIDTH}")
+    console.print(f"\n{COLUMNS}", highlight=False)
+
+
+def _products(fact):
+    stages = fact["recurrent_products"]
+    return f"{sum(map(len, stages))} in {len(stages)}" if stages else "none"
 
 
 def _facts(cell):
@@ -63,7 +76,8 @@ def _facts(cell):
     return {
         "name": cell.name, "about": inspect.getdoc(type(cell)), "paper": cell.paper,
         "state": cell.states, "gates": cell.gates.split(), "quantities": list(t.named),
-        "recurrent_products": t.stages, "settings": cell.settings(), "start": dict(cell.init),
+        "recurrent_products": t.stages, "parallel": set(t.affine) == set(cell.states), "counter": cell.counter,
+        "settings": cell.settings(), "start": dict(cell.init),
         "formula": formula(cell), "projected": more, "parameters_at_256": size, "ratio": size / 525_312,
         "declares": {f: getattr(cell, f) for f in own}, "equations": source.rstrip() + "\n",
     }  # fmt: skip
@@ -75,6 +89,8 @@ def _print_cell(fact):
     print(f"state       {' '.join(fact['state'])}")
     print(f"gates       {' '.join(fact['gates']) or 'none made ahead of time'}")
     print(f"products    {' then '.join(' '.join(stage) for stage in fact['recurrent_products']) or 'none'}")
+    print(f"scan        {'yes: all steps of a text at once' if fact['parallel'] else 'no: one step after the other'}")
+    print(f"counts      {'in ' + fact['counter'] if fact['counter'] else 'no'} (a prediction)")
     if fact["settings"]:
         print(f"settings    {', '.join(f'{k}={v}' for k, v in fact['settings'].items())}  (--cell-opt name=value)")
     if fact["start"]:
