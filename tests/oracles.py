@@ -294,10 +294,9 @@ def rhn(w, x, below, state, depth=5):
     return {"h": s}, {"h": s}
 
 
-def indrnn(w, x, below, state, longest=1000):
-    """Li et al. 2018, equation 4: h = relu(W x + u h' + b), abs(u) at most 2^(1/T)."""
-    bound = 2.0 ** (1.0 / longest)
-    u = [min(max(number, -bound), bound) for number in w["v.u"]]
+def indrnn(w, x, below, state):
+    """Li et al. 2018, equation 4: h = relu(W x + u h' + b), with abs(u) at most 1."""
+    u = [min(max(number, -1.0), 1.0) for number in w["v.u"]]
     h = relu(add(times(x, w["W.h"]), mul(u, state["h"]), w["b.h"]))
     return {"h": h}, {"h": h}
 
@@ -360,15 +359,16 @@ def rg_lru(w, x, below, state, blocks=4):
 
     Their code bounds the slope of the root near a = 1; here 1e-12 is added under it.
     """
+    raw = times(x, w["W.raw"]) if "W.raw" in w else x
+    size = len(raw) // blocks
 
     def gate(name):
-        size, made = len(x) // len(w[f"W.{name}"]), []
-        for k, block in enumerate(w[f"W.{name}"]):
-            made += times(x[k * size : (k + 1) * size], block)
-        return sigmoid(add(made, w[f"b.{name}"]))
+        made = []
+        for k, block in enumerate(w[f"U.{name}"]):
+            made += times(raw[k * size : (k + 1) * size], block)
+        return sigmoid(add(made, w[f"v.{name}"]))
 
     r, i = gate("r"), gate("i")
-    raw = times(x, w["W.raw"]) if "W.raw" in w else x
     a = [math.exp(-8.0 * math.log1p(math.exp(decay)) * number) for decay, number in zip(w["v.decay"], r, strict=True)]
     h = [k * past + math.sqrt(1.0 - k * k + 1e-12) * g * u for k, past, g, u in zip(a, state["h"], i, raw, strict=True)]
     return {"h": h}, {"h": h}

@@ -18,9 +18,10 @@ def test_it_knows_which_cells_are_linear():
     assert {name for name in NAMES if trace(cells.make(name)).linear is not None} == set(LINEAR)
 
 
+@pytest.mark.parametrize("T", [1, 9])
 @scan_cases
-def test_it_equals_the_reference(case):
-    drawn, cell = tensors(arrays(case, 9), gradients=True), case.cell()
+def test_it_equals_the_reference(case, T):
+    drawn, cell = tensors(arrays(case, T), gradients=True), case.cell()
     mine, law = (unrolled(engine, cell, drawn, case.n) for engine in (scan, reference))
     close(detached(mine), detached(law), 1e-10, str(case))
     close(gradients(mine, drawn), gradients(law, drawn), 1e-10, str(case))
@@ -31,19 +32,27 @@ def test_chunks_equal_the_whole(case):
     chunks_equal_whole(scan, case, torch.tensor)
 
 
+@pytest.mark.parametrize("backwards", [False, True])
 @pytest.mark.parametrize("T", [1, 2, 3, 8, 13])
-def test_doubling_equals_one_step_after_another(T):
+def test_both_ways_solve_the_recurrence(T, backwards):
     random = np.random.default_rng(T)
-    a, b, start = (torch.tensor(random.uniform(-1, 1, shape)) for shape in ((T, 2, 3), (T, 2, 3), (2, 3)))
-    torch.testing.assert_close(scan.by_doubling(a, b, start), scan.step_by_step(a, b, start), rtol=0, atol=1e-12)
+    a, h = random.uniform(-1, 1, (T - 1, 2, 3)), random.uniform(-1, 1, (T, 2, 3))
+    expected = h.copy()
+    for t in range(T - 2, -1, -1) if backwards else range(T - 1):
+        now, past = (t, t + 1) if backwards else (t + 1, t)
+        expected[now] = a[t] * expected[past] + expected[now]
+    for way in (scan.in_turn, scan.by_doubling):
+        np.testing.assert_allclose(way(torch.tensor(a), torch.tensor(h), backwards), expected, rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize("run", [scan.step_by_step, scan.by_doubling])
-def test_the_gradient_of_a_scan(run, monkeypatch):
-    monkeypatch.setattr(scan, "_run", run)
+@pytest.mark.parametrize("way", [scan.in_turn, scan.by_doubling])
+def test_the_gradient_of_a_scan(way, monkeypatch):
+    monkeypatch.setattr(scan, "_way", lambda device: way)
     random = np.random.default_rng(6)
     drawn = [torch.tensor(random.normal(size=shape)).requires_grad_() for shape in ((5, 2, 3), (5, 2, 3), (2, 3))]
+    before = [d.detach().clone() for d in drawn]
     assert torch.autograd.gradcheck(scan.scan, drawn)
+    assert all(torch.equal(a, b) for a, b in zip(drawn, before, strict=True))  # it works in place on its own
 
 
 class Leaky(Cell):

@@ -57,21 +57,20 @@ class RGLRU(Cell):
     """Real-gated linear recurrent unit of Hawk and Griffin: the input decides how fast the memory fades."""
 
     name, paper = "rg-lru", "De et al. 2024, Griffin: Mixing Gated Linear Recurrences with Local Attention (RG-LRU)"
-    gates, state = "r i", "h"
-    init = {"v.decay": (-6.9, -2.2)}  # a from 0.999 to 0.9 before the gate (section 2.4)
-    blocks: int = 4  # on the diagonal of its matrices; fewer where they do not divide the input
+    state = "h"
+    init = {"v.decay": (-6.9, -2.2)}  # softplus of it is -log a: a from 0.999 to 0.9, as in the authors' code
+    blocks: int = 4
 
-    def step(self, x, v, h):
-        r = sigmoid(x.r)  # recurrence gate: how much to let fade
-        i = sigmoid(x.i)  # input gate
+    def step(self, x, U, v, h):
+        r = sigmoid(x.raw @ U.r + v.r)  # recurrence gate: how much to let fade
+        i = sigmoid(x.raw @ U.i + v.i)  # input gate
         log_a = -8 * softplus(v.decay) * r
         a = exp(log_a)
         h = a * h + sqrt(1 - a * a + 1e-12) * (i * x.raw)  # the 1e-12 bounds the slope of the root, as its authors do
         return h
 
     def shapes(self, m, n):
-        blocks = next(k for k in range(self.blocks, 0, -1) if m % k == 0 and n % k == 0)
-        return {f"W.{gate}": (blocks, m // blocks, n // blocks) for gate in "ri"}
+        return {f"U.{gate}": (self.blocks, n // self.blocks, n // self.blocks) for gate in "ri"}
 
     def check(self, n):
         if self.blocks < 1 or n % self.blocks:

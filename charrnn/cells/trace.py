@@ -89,10 +89,12 @@ class Trace:
     @property
     def stages(self):
         """The recurrent products grouped by what must come first: [[r, z], [n]] for the GRU of Cho 2014."""
-        depth, stages = {}, {}
+        depth, stages, past = {}, {}, set()  # `past` has what depends on a state
         for symbol in self.steps:
             depth[symbol] = max((depth[a] for a in symbol.inputs), default=0)
-            if symbol.operator == "@":
+            if (symbol.operator == "leaf" and "." not in symbol.arguments[0]) or past & {*symbol.inputs}:
+                past.add(symbol)
+            if symbol.operator == "@" and symbol in past:
                 depth[symbol] += 1
                 stages.setdefault(depth[symbol], []).append(repr(symbol.arguments[1])[2:])
         return [stages[d] for d in sorted(stages)]
@@ -108,8 +110,6 @@ class Trace:
         depends on inputs and on states that come before it: [(name, its leaf, factor, summand)] in such an order, with
         the factor None for a state that does not see its old value. None for all other cells."""
         found, solved, open_ = [], set(), dict(self.state)
-        if any(symbol.operator == "@" for symbol in self.steps):
-            return None
         by_name = {leaf.arguments[0]: leaf for leaf in self.leaves}
         while open_:
             for name, symbol in open_.items():
@@ -235,9 +235,6 @@ class Size:
 
     def __floordiv__(self, divisor):
         return Size(self.letters, self.factor / divisor)
-
-    def __mod__(self, divisor):
-        return 0  # a width that is only a letter can be divided by anything
 
     def __mul__(self, other):
         other = other if isinstance(other, Size) else Size("", other)

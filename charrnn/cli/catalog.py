@@ -76,7 +76,7 @@ def _facts(cell):
     return {
         "name": cell.name, "about": inspect.getdoc(type(cell)), "paper": cell.paper,
         "state": cell.states, "gates": cell.gates.split(), "quantities": list(t.named),
-        "recurrent_products": t.stages, "parallel": set(t.affine) == set(cell.states), "counter": cell.counter,
+        "recurrent_products": t.stages, "parallel": t.linear is not None, "counter": cell.counter,
         "settings": cell.settings(), "start": dict(cell.init),
         "formula": formula(cell), "projected": more, "parameters_at_256": size, "ratio": size / 525_312,
         "declares": {f: getattr(cell, f) for f in own}, "equations": source.rstrip() + "\n",

@@ -29,6 +29,7 @@ def unroll(cell, p, x, below, state):
     named = {f"x.{gate}": affine(x, W, getattr(p.b, gate, W.new_zeros(W.shape[1]))) for gate, W in vars(p.W).items()}
     named |= {"x.raw": raw_input(p, x)} if t.raw else {}
     named |= {f"v.{name}": value for name, value in vars(p.v).items()}
+    named |= {f"U.{name}": value for name, value in vars(p.U).items()}
     named |= {f"below.{name}": below.get(name, x.new_zeros(())) for name in t.below}
     values = {leaf: named[leaf.arguments[0]] for leaf in t.leaves if leaf.arguments[0] in named}
     after = {}
@@ -49,15 +50,17 @@ def _whole(value, like, steps):
 
 def scan(a, b, start):
     """h_t = a_t h_(t-1) + b_t from h_0 = start: a, b (T, B, n), start (B, n) -> (T, B, n)."""
-    return _Scan.apply(a.contiguous(), b.contiguous(), start)
+    return _Scan.apply(a, b, start)
 
 
 class _Scan(torch.autograd.Function):
-    """The scan; its gradient is a scan of its own, backwards."""
+    """The scan; the slopes follow the same recurrence, from the end."""
 
     @staticmethod
     def forward(ctx, a, b, start):
-        h = _run(a, b, start)
+        h = b.clone(memory_format=torch.contiguous_format)
+        h[0].addcmul_(a[0], start)
+        h = _way(h.device)(a[1:], h)
         ctx.save_for_backward(a, h, start)
         return h
 
@@ -65,30 +68,34 @@ class _Scan(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, slope):
         a, h, start = ctx.saved_tensors
-        later = torch.cat([a[1:], torch.zeros_like(a[:1])])
-        slope = _run(later.flip(0), slope.flip(0), torch.zeros_like(start)).flip(0)
-        before = torch.cat([start[None], h[:-1]])
-        return slope * before, slope, slope[0] * a[0]
+        slope = slope.clone(memory_format=torch.contiguous_format)
+        slope = _way(h.device)(a[1:], slope, backwards=True)
+        return slope * torch.cat([start[None], h[:-1]]), slope, slope[0] * a[0]
 
 
-def _run(a, b, start):
-    return step_by_step(a, b, start) if a.device.type == "cpu" else by_doubling(a, b, start)
+def _way(device):
+    """On a CPU one step after the other is the fastest; elsewhere a call costs more than what it computes."""
+    return in_turn if device.type == "cpu" else by_doubling
 
 
-def step_by_step(a, b, start):
-    """One call per step, which a CPU does best."""
-    h = torch.empty_like(b)
-    for a_t, b_t, h_t in zip(a.unbind(0), b.unbind(0), h.unbind(0), strict=True):
-        start = torch.addcmul(b_t, a_t, start, out=h_t)
+def in_turn(a, h, backwards=False):
+    """h[t + 1] += a[t] * h[t] for one t after the other, or backwards h[t] += a[t] * h[t + 1], in the place of h."""
+    rows, factors = h.unbind(), a.unbind()
+    if backwards:
+        rows, factors = rows[::-1], factors[::-1]
+    for factor, past, now in zip(factors, rows, rows[1:], strict=False):
+        now.addcmul_(factor, past)
     return h
 
 
-def by_doubling(a, b, start):
-    """Stretches of 1, 2, 4, .. steps become one (Hillis & Steele 1986): log2(T) calls on all of the sequence."""
-    a, b = a.clone(), torch.cat([torch.addcmul(b[:1], a[:1], start), b[1:]])
-    reach = 1
-    while reach < len(a):
-        b[reach:] += a[reach:] * b[:-reach].clone()
-        a[reach:] *= a[:-reach].clone()
+def by_doubling(a, h, backwards=False):
+    """As in_turn, in as many rounds as T has binary digits, each over all t: after a round a row holds the work of
+    twice as many steps, and its factor the product of theirs (Hillis & Steele 1986)."""
+    if backwards:
+        return by_doubling(a.flip(0), h.flip(0)).flip(0)
+    reach, a = 1, torch.cat([torch.zeros_like(h[:1]), a])
+    while reach < len(h):
+        h = torch.cat([h[:reach], torch.addcmul(h[reach:], a[reach:], h[:-reach])])
+        a = torch.cat([a[:reach], a[reach:] * a[:-reach]])
         reach *= 2
-    return b
+    return h

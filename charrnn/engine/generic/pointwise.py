@@ -11,7 +11,7 @@ from .. import on_torch  # noqa: F401  (teaches the operators torch's tensors)
 
 _ARITHMETIC = {
     "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "%": operator.mod,
-    "==": operator.eq, ">=": operator.ge,
+    "==": operator.eq, ">=": operator.ge, "@": operator.matmul,
 }  # fmt: skip
 _INTO = {  # the place of the result stands last; it may be that of the first argument
     "+": lambda a, b, out: torch.add(a, b, out=out),
