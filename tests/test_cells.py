@@ -734,6 +734,49 @@ def test_the_stack_equals_its_oracles(model):
         close({"logits": logits[0]}, {"logits": expected}, 1e-12)
 
 
+@pytest.mark.parametrize("layers", range(1, 7))
+@every_cell
+def test_stacks_of_any_depth_learn(name, layers):
+    """Without skips, so that what reaches the embedding came down through every layer."""
+    model = Model(name, 5, embed=3, hidden=4, layers=layers, skips=False, settings=SETTINGS.get(name, [{}])[0])
+    fresh = model.initial_weights(np.random.default_rng(6), np.full(5, 0.2))
+    weights = tensors({key: array.astype(np.float64) for key, array in fresh.items()}, gradients=True)
+    ids = torch.tensor([[0, 4], [1, 3], [2, 2], [3, 1], [4, 0]])  # (T, B)
+
+    def loss(weights):
+        start = model.initial_state(lambda: torch.zeros(B, 4, dtype=torch.float64))
+        logits, _ = model.forward(model.bind(weights), ids[:-1], start, reference.unroll)
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[1:].flatten())
+
+    before = loss(weights)
+    slopes = dict(zip(weights, torch.autograd.grad(before, weights.values()), strict=True))
+    assert before.isfinite() and all(slope.isfinite().all() for slope in slopes.values())
+    assert (slopes["embedding"] != 0).any()
+    with torch.no_grad():
+        assert loss({key: weights[key] - 0.01 * slopes[key] for key in weights}) < before
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if trace(cells.make(name).at(1)).below])
+def test_what_a_layer_hands_up_is_used_in_every_layer_above(name):
+    model = Model(name, symbols=5, embed=3, hidden=4, layers=6, skips=False)
+    weights, ids = weights_and_ids(model)
+
+    def logits(deaf=None):
+        handed = []
+
+        def run(cell, p, x, below, state):
+            handed.append(set(below))
+            return reference.unroll(cell, p, x, {} if len(handed) - 1 == deaf else below, state)
+
+        y, _ = model.forward(model.bind(weights), ids, model.initial_state(lambda: np.zeros((B, 4))), run)
+        assert handed == [set(), *(set(cell.ups[1:]) for cell in model.stack[:-1])]
+        return y
+
+    assert (logits(deaf=0) == logits()).all()
+    for layer in range(1, 6):
+        assert (logits(deaf=layer) != logits()).all(), layer
+
+
 # Choosing
 
 
