@@ -531,6 +531,19 @@ def test_the_rate_is_chosen_and_sizes_are_run(charrnn, corpus, here):
     assert "lr = 0.01\n" in config and "seed = 1\n" in config
 
 
+def test_axes_at_equal_widths(charrnn, corpus, here):
+    """Every table fits 80 columns where the names are short, and a text has its words with their true plural."""
+    more = ("--cells", "rnn", "--match", "hidden", "--vary", "layers=1,2", "--seeds", 1, *TINY)
+    answer = charrnn("compare", corpus, *more)
+    assert answer.status == 0
+    assert "runs       2: 2 lines of the table, each with 1 seed" in answer.err
+    assert "equal: widths; parameters are not" in answer.out and "rnn, layers 2" in answer.out
+    assert max(len(line.rstrip()) for line in answer.out.splitlines()) <= 80
+    rows = read_rows(next(Path("checkpoints").iterdir())).values()
+    assert [made["varied"] for made in rows] == [{"layers": 1}, {"layers": 2}]
+    assert rows and len({made["parameters"] for made in rows}) == 2 and {made["hidden"] for made in rows} == {8}
+
+
 def test_runs_of_equal_time(charrnn, corpus, here):
     more = ("--cells", "rnn,lstm", "--match", "time", "--time-each", "0.2s", "--hidden", 8, "--seeds", 1, "--json")
     answer = charrnn("compare", corpus, *more)

@@ -180,8 +180,8 @@ def _screen(folder, plan):
     rows = [
         ("comparison", f"{folder}" + f", {there} of its runs are there" * bool(there)),
         ("corpus", f"{plan.title}; {parts}"),
-        ("runs", f"{runs}: {len(plan.entries)} lines of the table, {asked['seeds']} seeds each"
-                 + f", and {len(asked['lrs'])} rates each on a seed of their own" * bool(asked["lrs"])),
+        ("runs", f"{runs}: {_many(len(plan.entries), 'line')} of the table, each with {_many(asked['seeds'], 'seed')}"
+                 + f" and {_many(len(asked['lrs']), 'rate')} on a seed of their own" * bool(asked["lrs"])),
         ("equal", _equal(plan)),
     ]  # fmt: skip
     if length:
@@ -189,10 +189,14 @@ def _screen(folder, plan):
     return [*rows, ("yardsticks", in_bits(plan.yardsticks))]
 
 
+def _many(number, thing):
+    return f"{number} {thing}{'s' * (number > 1)}"
+
+
 def _equal(plan):
     """What is made equal, in words."""
     if plan.asked["match"] != "params":
-        time = f", and {plan.asked['settings']['time']} each" * (plan.asked["match"] == "time")
+        time = f", and {plan.asked['settings']['time']} each" if plan.asked["match"] == "time" else ""
         return f"widths{time}; parameters are not"
     target = " or ".join(f"{each:,}" for each in dict.fromkeys(plan.target.values()))
     return f"parameters, {target} within 1 %"

@@ -224,7 +224,8 @@ class Work:
         rows = [row for row in metrics(folder) if row["event"] != "final"]
         done = 0.0
         if rows and config.time:
-            done = rows[-1]["elapsed"] / seconds(config.time)
+            since = time.time() - (folder / "metrics.jsonl").stat().st_mtime  # they are written now and then
+            done = (rows[-1]["elapsed"] + max(0.0, since)) / seconds(config.time)
         elif rows and config.steps:
             done = rows[-1]["step"] / config.steps
         scores = [row["bits"] for row in rows if row["event"] == "eval"]
