@@ -131,7 +131,7 @@ class Trainer:
                 if self._save_due():
                     self.save()
                 self._stop_if_asked()
-                self._update()
+                self.update()
             self.save()
             return self._finish()
         except Interrupted:
@@ -160,7 +160,7 @@ class Trainer:
             return self.counters.step % self.config.save_every == 0
         return self.counters.evaluated == self.counters.step or time.monotonic() - self._saved > SAVE_SECONDS
 
-    def _update(self):
+    def update(self) -> None:
         """One step of training: forward, backward, clip, AdamW; or none, where the numbers went bad."""
         c, config = self.counters, self.config
         x, y, fresh = self.stream.batch(c.step)

@@ -230,14 +230,14 @@ def test_best_pt_of_a_resumed_run_says_what_that_of_another_says(charrnn, small,
 PAUSED = """
     import pathlib, time
     from charrnn import cli, train
-    update = train.Trainer._update
+    update = train.Trainer.update
     def paused(self):
         update(self)
         if self.counters.step == 13:
             pathlib.Path("ready").touch()
             while not pathlib.Path("go").exists():
                 time.sleep(0.01)
-    train.Trainer._update = paused
+    train.Trainer.update = paused
     cli.main()
 """
 

@@ -99,7 +99,7 @@ class Training:
         self.trainer._rate_clock = 0.0, 0
         self.trainer.folder = SimpleNamespace(log=lambda *_: None)
         for _ in range(number):
-            self.trainer._update()
+            self.trainer.update()
         return [what["nats"] for event, what in self.told if event == "train"][-number:]
 
 
