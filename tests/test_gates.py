@@ -334,6 +334,8 @@ def test_what_has_no_shape_gets_one(charrnn, trained):
     assert page[2] == "" and page[3] == "     a⇥猫␍◌\u0301 ▯␣▯é⏎"
     assert [page[6], page[9]] == ["     the fish⏎", "     ⏎"]
     assert width(page[12]) == 80 and page[12].strip() == ("some bread " * 7)[:75].strip()
+    wide = charrnn("gates", trained, "--text", "猫" * 50, "--gate", "f").out
+    assert too_wide(wide) == [] and wide.splitlines()[3] == "     " + "猫" * 37
     for text_line, digits in zip(page[3:-1:3], page[4::3], strict=False):
         if digits.startswith("0 f"):
             assert width(digits) == width(text_line)
