@@ -41,6 +41,7 @@ class Config:
     skips: bool = setting(True, "Let the softmax see every layer, not the top one alone.", MODEL)
     residual: bool = setting(False, "Add to what a layer gives what it got, where the widths agree.", MODEL)
     norm: bool = setting(False, "Layer norm on what each layer gives.", MODEL)
+    attention: int = setting(0, "Past outputs of the top layer that one attention head sees; 0 for no head.", MODEL)
 
     dropout: float = setting(0.1, "Locked dropout on what each layer gives, 0 to below 1.", NOISE, free=True)
     dropout_input: float = setting(0.0, "The same on what enters the first layer.", NOISE, free=True)
@@ -84,7 +85,9 @@ class Config:
 
     def __post_init__(self):
         _at_least(self, 1, "hidden", "layers", "embed", "min_count", "seq_len", "batch_size", "patience", "steps")
-        _at_least(self, 0, "clip", "weight_decay", "seed", "threads", "eval_every", "save_every", "sample_length")
+        _at_least(
+            self, 0, "attention", "clip", "weight_decay", "seed", "threads", "eval_every", "save_every", "sample_length"
+        )
         for name in ("lr", "epochs"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:

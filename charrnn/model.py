@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from . import cells
-from .cells.base import Names, affine, join, normalise, take
+from .cells.base import Names, affine, attend, constant, join, normalise, remember, take
 from .cells.trace import parameters
 from .cells.zoneout import Zoneout
 from .engine import bind
@@ -51,6 +51,7 @@ class Model:
     zoneout: float = 0.0
     residual: bool = False
     norm: bool = False
+    attention: int = 0
 
     def __post_init__(self):
         for name in ("embed", "hidden", "layers"):
@@ -94,12 +95,14 @@ class Model:
         shapes |= {"head.W": (top, self.symbols), "head.b": (self.symbols,)}
         for layer in range(self.layers) if self.norm else ():
             shapes |= {f"norms.{layer}.gain": (self.hidden,), f"norms.{layer}.bias": (self.hidden,)}
+        if self.attention:
+            shapes |= {"attention.W": (self.hidden, self.hidden)} | {f"attention.{v}": (self.hidden,) for v in "bkv"}
         return shapes
 
     def count(self) -> dict[str, int]:
         """The number of trained parameters of each part; what a mask hides does not count."""
-        parts = ["embedding", *(f"layer {layer}" for layer in range(self.layers)), *["norms"] * self.norm, "head"]
-        counts = dict.fromkeys(parts, 0)
+        around = ["norms"] * self.norm + ["attention"] * bool(self.attention)
+        counts = dict.fromkeys(["embedding", *(f"layer {layer}" for layer in range(self.layers)), *around, "head"], 0)
         for name, shape in self.shapes().items():
             part, *rest = name.split(".", 2)
             size = int(np.prod(shape))
@@ -121,12 +124,18 @@ class Model:
                 target[...] = random.uniform(*start, target.shape) if isinstance(start, tuple) else start
             if self.norm:
                 weights[f"norms.{layer}.gain"][...] = 1
+        if self.attention:
+            weights["attention.k"][...] = 1
         weights["head.b"][...] = np.log(unigram)
         return weights
 
     def initial_state(self, zeros) -> list[dict]:
-        """The state before the first character; zeros() makes an array (B, n) of zeros."""
-        return [{name: zeros() + cell.initial().get(name, 0.0) for name in cell.states} for cell in self.stack]
+        """The state before the first character, of each layer and then of the attention; zeros() makes zeros (B, n)."""
+        state = [{name: zeros() + cell.initial().get(name, 0.0) for name in cell.states} for cell in self.stack]
+        if self.attention:
+            nothing = constant(zeros(), np.zeros((self.attention, self.hidden + 1)))
+            state.append({"memory": zeros()[:, :1, None] + nothing})  # (B, N, n + 1)
+        return state
 
     def bind(self, weights: dict) -> Names:
         """The weights, flat by name, as `forward` uses them."""
@@ -136,8 +145,9 @@ class Model:
             layers.append(bind(self.stack[layer], arrays, self.hidden))
             if self.norm:
                 norms.append(Names(gain=weights[f"norms.{layer}.gain"], bias=weights[f"norms.{layer}.bias"]))
+        attention = Names(**{name: weights[f"attention.{name}"] for name in ("Wbkv" if self.attention else "")})
         W, b = weights["head.W"], weights["head.b"]
-        return Names(embedding=weights["embedding"], layers=layers, norms=norms, W=W, b=b)
+        return Names(embedding=weights["embedding"], layers=layers, norms=norms, attention=attention, W=W, b=b)
 
     def forward(self, p: Names, ids, state: list[dict], run, noise: Quiet = QUIET):
         """The logits of the next symbol: ids (T, B) -> (T, B, V), and the state after the last of them.
@@ -152,14 +162,30 @@ class Model:
             y = up[cell.ups[0]]  # (T, B, n)
             if self.norm:
                 y = normalise(y) * p.norms[layer].gain + p.norms[layer].bias
+            if self.attention and layer == self.layers - 1:
+                y, memory = _attended(p.attention, y, state[self.layers]["memory"])
             rising, seen = noise.output(layer, y)
             if self.passes[layer]:
                 rising, seen = x + rising, x + seen
             x, below = rising, {name: up[name] for name in cell.ups[1:]}
             tops.append(seen)
             after.append(new)
+        if self.attention:
+            after.append({"memory": memory})
         top = join(*tops) if self.skips else seen
         return affine(top, p.W, p.b), after
+
+
+def _attended(p, y, memory):
+    """The outputs y (.., B, n) of the top layer with what one head finds in them and the N before, and the new memory.
+
+    After the single-headed attention of Merity 2019, Stop Thinking With Your Head: rows are normalised outputs, only
+    the query has a matrix. Each sees what came before it in the text and no position: m = norm(y), q = k norm(m W + b),
+    y + v sum_j softmax_j(q m_j / sqrt(n)) m_j. v starts at 0: a model begins as it would without.
+    """
+    m = normalise(y)
+    query = normalise(m @ p.W + p.b) * p.k
+    return y + attend(query, m, memory) * p.v, remember(memory, m)
 
 
 def mask_count(cell, name, n, size):
@@ -169,12 +195,12 @@ def mask_count(cell, name, n, size):
 
 
 def _draw(family, shape, random):
-    """A fresh array of one family: W, U, b, v of a cell, the embedding, or W and b of the head."""
+    """A fresh array of one family: W, U, b, v of a cell, the embedding, or those of the head or the attention."""
     if family == "U":
         return _orthogonal(shape, random)
     if family == "embedding":
         return random.normal(0.0, 1.0, shape).astype(np.float32)
-    if family in ("W", "head") and len(shape) > 1:
+    if family in ("W", "head", "attention") and len(shape) > 1:
         bound = shape[-2] ** -0.5
         return random.uniform(-bound, bound, shape).astype(np.float32)
     return np.zeros(shape, np.float32)

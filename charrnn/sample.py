@@ -89,11 +89,11 @@ class Sampler:
         """The model's step as a program for so many streams, and its state as `forward` has it."""
         fixed, ids = {}, Symbol("leaf", "ids")
         p = leaves(self.p, fixed)
-        before = [{name: Symbol("leaf", name) for name in cell.states} for cell in self.model.stack]
+        before = [{name: Symbol("leaf", name) for name in own} for own in self.start()]
         logits, after = self.model.forward(p, ids, before, reference.step)
         states = [(before[layer][name], own[name]) for layer, own in enumerate(after) for name in own]
-        program = Program(logits, states, ids, fixed, self.model.hidden, lanes)
-        arrays = iter(program.state_arrays())
+        program = Program(logits, states, ids, fixed, self.model.hidden, lanes, self.model.attention)
+        arrays = iter(program.state)
         return program, [{name: next(arrays) for name in own} for own in before]
 
 

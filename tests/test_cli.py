@@ -164,7 +164,7 @@ def test_near_settings(charrnn, corpus):
     [
         ("--hidden", "0"), ("--hidden", "-3"), ("--layers", "0"), ("--embed", "0"),
         ("--dropout", "1"), ("--dropout", "-0.1"), ("--dropout", "nan"), ("--dropout-input", "1"),
-        ("--dropout-output", "-1"), ("--weight-drop", "1"), ("--zoneout", "1"),
+        ("--dropout-output", "-1"), ("--weight-drop", "1"), ("--zoneout", "1"), ("--attention", "-1"),
         ("--lr", "-1"), ("--lr", "0"), ("--lr", "nan"),
         ("--lr", "inf"),
         ("--warmup", "1"), ("--warmup", "-0.5"), ("--clip", "-1"), ("--weight-decay", "-1"),

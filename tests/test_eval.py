@@ -471,13 +471,13 @@ def test_inspect_other_cells(charrnn, corpus, cell, options):
 
 def test_inspect_what_stands_around_the_cells(charrnn, corpus):
     """Each part has a row whose formula gives its number."""
-    options = ("--norm", "--residual", "--zoneout", 0.1)
+    options = ("--norm", "--residual", "--zoneout", 0.1, "--attention", 5)
     assert charrnn("train", corpus, "--steps", 1, *QUICK, *options).status == 0
     told = looked(charrnn, "own")
     consistent(told, Path("own/best.pt"))
     rows = {line.split(" ")[0]: line for line in charrnn("inspect", "own").out.splitlines()}
     sizes = {"n": told["model"]["hidden"], "L": told["model"]["layers"]}
-    for part in ("norms",):
+    for part in ("norms", "attention"):
         count, formula = re.search(r"([\d,]+)  +(\S.*)$", rows[part].rstrip()).groups()
         assert value(formula, **sizes) == told["parts"][part] == int(count.replace(",", ""))
 

@@ -35,6 +35,10 @@ CAMPAIGN = int(os.environ.get("CHARRNN_CAMPAIGN", "0"))
 CLOCKS = ("elapsed", "chars_per_second")
 STEPS = 30  # one epoch and a third
 RUN = ("--steps", STEPS, "--dropout", 0.3, "--sample-length", 9, "--seed", 5, "--eval-every", 6, *TINY)
+AROUND = (  # all that can stand around the cells, and all the noise there is
+    "--residual", "--norm", "--attention", 20, "--zoneout", 0.2, "--dropout-input", 0.2, "--dropout-output", 0.4,
+    "--weight-drop", 0.3,
+)  # fmt: skip
 posix = pytest.mark.skipif(os.name != "posix", reason="the system has no such signals")
 
 
@@ -186,6 +190,20 @@ def test_stopped_again_and_again_it_is_the_same(charrnn, small, whole, asked, lo
             break
         stopped(answer, "run")
     assert sessions > 6
+    assert differences("run", target) == []
+
+
+def test_with_everything_around_the_cells_and_all_noise_it_is_the_same(charrnn, small, whole, asked):
+    """The attention remembers more than a step reads, so that its memory holds what was said steps before."""
+    options = (*RUN, *AROUND, "--steps", 12, "--eval-every", 9)
+    asked.never()
+    target = whole(charrnn, small, *options)
+    asked.after(12)
+    stopped(charrnn("train", small, "--out", "run", "-q", *options), "run")
+    memory = checkpoint.load(Path("run/last.pt"))[0]["state.2.memory"]
+    assert memory.shape == (4, 20, 25) and (memory[..., -1] == 1).all()
+    asked.never()
+    assert charrnn("train", "--resume", "run", "-q").status == 0
     assert differences("run", target) == []
 
 
@@ -433,8 +451,9 @@ def test_standard_input_can_be_resumed(charrnn, small, whole, asked, monkeypatch
     "options",
     [("--val", "val.txt"), ("--cell", "slstm", "--cell-opt", "heads=2"), ("--bytes",), ("--min-count", "5"),
      ("--val-fraction", "0.3"), ("--no-skips",), ("--encoding", "latin-1"), ("--engine", "reference"),
-     ("--precision", "bfloat16"), ("--clip", "0", "--patience", "9", "--epochs", "0.5")],
-    ids=" ".join,
+     ("--precision", "bfloat16"), (*AROUND, "--cell", "depth-gated"), (*AROUND, "--precision", "bfloat16"),
+     ("--clip", "0", "--patience", "9", "--epochs", "0.5")],
+    ids=lambda options: " ".join(map(str, options)),
 )  # fmt: skip
 def test_every_kind_of_run_can_be_resumed(charrnn, small, asked, options):
     Path("val.txt").write_bytes(sentences(12, seed=3).encode())
@@ -456,7 +475,7 @@ def test_every_kind_of_run_can_be_resumed(charrnn, small, asked, options):
 
 OTHER = dict(
     cell="gru", cell_opt=["a=1"], hidden=25, layers=3, embed=9, skips=False, dropout=0.2, dropout_input=0.1,
-    dropout_output=0.3, weight_drop=0.4, zoneout=0.2, residual=True, norm=True,
+    dropout_output=0.3, weight_drop=0.4, zoneout=0.2, residual=True, norm=True, attention=7,
     bytes=True, encoding="latin-1", errors="replace", min_count=2, val=["x"], val_fraction=0.2,
     seq_len=17, batch_size=5, warmup=0.1, seed=6, engine="reference", lr=0.1, clip=2.0, weight_decay=0.1, steps=9,
     epochs=2.0, time="9s", patience=3, device="cpu", precision="bfloat16", threads=2, eval_every=3, save_every=4,
@@ -482,7 +501,7 @@ def test_what_a_resumed_run_may_change(f):
 
 def test_what_decides_the_numbers_is_not_free():
     free = {f.name for f in fields(Config) if f.metadata["free"]}
-    shape = {"cell", "cell_opt", "hidden", "layers", "embed", "skips", "zoneout", "residual", "norm"}
+    shape = {"cell", "cell_opt", "hidden", "layers", "embed", "skips", "zoneout", "residual", "norm", "attention"}
     text = {"bytes", "encoding", "errors", "min_count", "val", "val_fraction"}
     assert not free & (shape | text | {"seq_len", "batch_size", "seed"})
 
@@ -572,8 +591,8 @@ def test_resume_does_not_go_with_what_begins_a_run(charrnn, interrupted):
 
 
 YOUNG = {  # settings that the first checkpoints did not know, and what they do not say of the model
-    "config": ("dropout_input", "dropout_output", "weight_drop", "zoneout", "residual", "norm"),
-    "model": ("zoneout", "residual", "norm"),
+    "config": ("dropout_input", "dropout_output", "weight_drop", "zoneout", "residual", "norm", "attention"),
+    "model": ("zoneout", "residual", "norm", "attention"),
 }
 
 

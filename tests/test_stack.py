@@ -9,8 +9,10 @@ import torch
 from test_cells import NAMES, SETTINGS, B, close, nonzero, part, tensors
 from test_sample import OnTorch, drawn
 
+from charrnn import evaluate
+from charrnn.cells.base import Names, attend, remember
 from charrnn.cells.trace import Symbol
-from charrnn.engine import choose, reference
+from charrnn.engine import choose, on_torch, reference
 from charrnn.engine.program import Program
 from charrnn.model import Model
 from charrnn.sample import Picking, Sampler
@@ -20,10 +22,13 @@ OPTIONS = {  # each alone, and all together
     "plain": {},
     "residual": {"residual": True},
     "norm": {"norm": True},
+    "attention": {"attention": 3},  # fewer than T
     "zoneout": {"zoneout": 0.3},
 }
 ALL = {key: value for options in OPTIONS.values() for key, value in options.items()}
-every_option = pytest.mark.parametrize("options", [*OPTIONS.values(), ALL], ids=[*OPTIONS, "all"])
+every_option = pytest.mark.parametrize(
+    "options", [*OPTIONS.values(), {"attention": 2 * T}, ALL], ids=[*OPTIONS, "attention to all", "all"]
+)
 
 
 def model_of(name="lstm", layers=3, embed=4, **given):
@@ -70,8 +75,21 @@ def norm(a, gain, bias):
     return oracles.add(oracles.mul(normalised(a), gain), bias)
 
 
+def attended(model, listed, rows, y):
+    """After Merity 2019: y + v * (the mean of the last N rows and its own, weighed with the softmax of their products
+    with the query); `rows` is all that was said, and grows."""
+    rows.append(normalised(y))
+    query = oracles.add(oracles.times(rows[-1], listed["attention.W"]), listed["attention.b"])
+    query = oracles.mul(normalised(query), listed["attention.k"])
+    seen = rows[max(0, len(rows) - 1 - model.attention) :]
+    shares = [math.exp(math.fsum(oracles.mul(query, row)) / math.sqrt(len(query))) for row in seen]
+    found = [math.fsum(oracles.mul(shares, column)) / math.fsum(shares) for column in zip(*seen, strict=True)]
+    return oracles.add(y, oracles.mul(listed["attention.v"], found))
+
+
 def law(model, listed, ids):
     """The logits of one lane in plain Python, as they follow from the definitions and the oracles of the cells."""
+    said = []
     state = [{k: a[0].tolist() for k, a in own.items()} for own in model.initial_state(lambda: np.zeros((1, 4)))]
     for now in ids:
         x, below, seen = listed["embedding"][now], {}, []
@@ -85,6 +103,8 @@ def law(model, listed, ids):
             y = next(iter(up.values()))
             if model.norm:
                 y = norm(y, listed[f"norms.{layer}.gain"], listed[f"norms.{layer}.bias"])
+            if model.attention and layer == model.layers - 1:
+                y = attended(model, listed, said, y)
             x = oracles.add(x, y) if model.residual and len(x) == len(y) else y
             below, state[layer] = up, new
             seen.append(x)
@@ -164,6 +184,106 @@ def test_residual_connections_are_there_where_the_widths_agree(embed):
     assert model_of(embed=4).passes == [False] * 3
 
 
+# ---- attention
+
+
+def test_the_state_of_the_attention_is_the_last_rows_and_their_presence():
+    model = model_of(attention=3)
+    weights, ids = weights_and_ids(model)
+    assert fresh(model)[-1]["memory"].shape == (B, 3, 5) and not fresh(model)[-1]["memory"].any()
+    for length, there in ((0, [0, 0, 0]), (1, [0, 0, 1]), (2, [0, 1, 1]), (5, [1, 1, 1])):
+        _, state = steps(model, weights, ids[:length]) if length else (None, fresh(model))
+        memory = np.asarray(state[-1]["memory"])
+        assert memory[0, :, -1].tolist() == there
+        np.testing.assert_allclose(
+            (memory[..., :-1] ** 2).mean(-1)[:, 3 - sum(there) :], 1, rtol=0, atol=1e-2
+        )  # EPSILON
+        assert not memory[:, : 3 - sum(there)].any()
+
+
+@pytest.mark.parametrize("length", [1, 3, 4, 5, 8, 9, 13])
+def test_attention_in_blocks_is_attention_at_once(length, monkeypatch):
+    """And torch's is numpy's, that of the first step included, whatever was remembered."""
+    random = np.random.default_rng(length)
+    query, new, memory = random.normal(size=(length, B, 4)), random.normal(size=(length, B, 4)), np.zeros((B, 3, 5))
+    memory[1] = random.normal(size=(3, 5))
+    memory[:, 1:, -1], memory[1, 0, -1] = 1, 0
+    law = attend(query, new, memory)
+    for block in (on_torch.BLOCK, 4, 1):
+        monkeypatch.setattr(on_torch, "BLOCK", block)
+        close({"": attend(*map(torch.tensor, (query, new, memory)))}, {"": law}, 1e-12)
+    one = attend(torch.tensor(query[0]), torch.tensor(new[0]), torch.tensor(memory))
+    close({"": one}, {"": law[0]}, 1e-12)
+    close({"": remember(torch.tensor(memory), torch.tensor(new))}, {"": remember(memory, new)}, 0.0)
+    close({"": remember(torch.tensor(memory), torch.tensor(new[0]))}, {"": remember(memory, new[0])}, 0.0)
+
+
+def test_a_score_in_pieces_is_the_score_whole(monkeypatch):
+    """And the first of several lanes, which reads nothing ahead, remembers nothing of what the others read meanwhile.
+
+    To 1e-6: logits are rounded to float32 before the softmax.
+    """
+    model = model_of(attention=3)
+    weights, _ = weights_and_ids(model)
+    ids, held = np.random.default_rng(3).integers(0, 5, 4100), tensors(weights)
+    whole = evaluate.score(model, held, ids[:300], reference.unroll).nats
+    lanes = evaluate.score(model, held, ids, reference.unroll, lanes=2).nats
+    np.testing.assert_allclose(lanes[:299], whole, rtol=0, atol=1e-6)
+    monkeypatch.setattr(evaluate, "CHUNK", 7 * model.symbols)
+    np.testing.assert_allclose(evaluate.score(model, held, ids[:300], reference.unroll).nats, whole, rtol=0, atol=1e-6)
+
+
+def test_gradients_flow_within_a_chunk_and_not_into_what_was_remembered():
+    """From the logits of the last step: through the head to every row that it sees, as long as nothing is cut."""
+    model = model_of("rnn", layers=1, attention=3)
+    weights, ids = weights_and_ids(model)
+    weights["layers.0.U.h"] *= 0  # nothing else carries
+    p = model.bind(tensors(weights))
+    p.embedding = p.embedding[torch.tensor(ids)].requires_grad_()  # one row for each place: (T, B, D)
+    places = torch.arange(T * B).view(T, B)
+    logits, _ = model.forward(flat(p), places, fresh(model), reference.unroll)
+    (slope,) = torch.autograd.grad(logits[-1].square().sum(), p.embedding)
+    assert slope.abs().sum((1, 2)).gt(0).tolist() == [False] * 3 + [True] * 4
+    _, state = model.forward(flat(p), places[:5], fresh(model), reference.unroll)
+    state = [{name: array.detach() for name, array in own.items()} for own in state]
+    logits, _ = model.forward(flat(p), places[5:], state, reference.unroll)
+    (slope,) = torch.autograd.grad(logits[-1].square().sum(), p.embedding)
+    assert slope.abs().sum((1, 2)).gt(0).tolist() == [False] * 5 + [True] * 2
+
+
+def flat(p):
+    """The same weights, with an embedding (T, B, D) as a table."""
+    return Names(**vars(p) | {"embedding": p.embedding.flatten(0, 1)})
+
+
+def test_a_model_begins_as_it_would_without_attention():
+    """And every other weight is drawn as without it."""
+    models = [model_of("lstm", attention=size) for size in (0, 4)]
+    weights = [model.initial_weights(np.random.default_rng(1), np.full(5, 0.2)) for model in models]
+    assert weights[1].keys() - weights[0].keys() == {f"attention.{name}" for name in "Wbkv"}
+    assert all(np.array_equal(weights[0][name], weights[1][name]) for name in weights[0])
+    _, ids = weights_and_ids(models[0])
+    plain, attentive = (steps(model, own, ids)[0] for model, own in zip(models, weights, strict=True))
+    np.testing.assert_array_equal(plain, attentive)
+    assert weights[1]["attention.W"].any()
+
+
+def test_a_long_text_is_never_seen_all_at_once(monkeypatch):
+    """Of 10,000 positions there would be 10,000 x 10,000 scores."""
+    sizes, softmax = [], torch.Tensor.softmax
+    monkeypatch.setattr(torch.Tensor, "softmax", lambda a, dim: sizes.append(a.numel()) or softmax(a, dim))
+    query = torch.randn(10_000, 1, 4, generator=torch.Generator().manual_seed(1))
+    assert attend(query, query, torch.zeros(1, 300, 5)).isfinite().all()
+    assert sum(sizes) <= 10_000 * (on_torch.BLOCK + 300) and max(sizes) <= on_torch.BLOCK * (on_torch.BLOCK + 300)
+
+
+def test_counts():
+    counts = model_of(layers=2, norm=True, attention=7).count()
+    assert (counts["norms"], counts["attention"]) == (2 * 2 * 4, 4 * 4 + 3 * 4)
+    assert list(counts) == ["embedding", "layer 0", "layer 1", "norms", "attention", "head"]
+    assert list(model_of(layers=1).count()) == ["embedding", "layer 0", "head"]
+
+
 # ---- sampling
 
 
@@ -202,11 +322,11 @@ def test_a_state_that_becomes_another_in_a_program(lanes):
     """a grows, b is what a was a step before, c and d change places: whatever is moved first."""
     a, b, c, d, ids = (Symbol("leaf", name) for name in "abcdi")
     program = Program(a + b, [(a, a + 1.0), (b, a), (c, d), (d, c)], ids, {}, width=2, lanes=lanes)
-    for array, value in zip(program.state_arrays(), (3.0, 9.0, 5.0, 7.0), strict=True):
+    for array, value in zip(program.state, (3.0, 9.0, 5.0, 7.0), strict=True):
         array[...] = value
     for output, state in ((12.0, [4, 3, 7, 5]), (7.0, [5, 4, 5, 7]), (9.0, [6, 5, 7, 5])):
         assert (program.run(np.zeros(lanes, int)) == output).all()
-        assert [array.tolist() for array in program.state_arrays()] == [[[value] * 2] * lanes for value in state]
+        assert [array.tolist() for array in program.state] == [[[value] * 2] * lanes for value in state]
 
 
 @every_option

@@ -101,6 +101,18 @@ def normalise(a):
 
 
 @operator
+def attend(query, new, memory):
+    """What each query (.., B, n) finds in the rows of `memory` and in its own, `new` (.., B, n): their mean, weighed
+    by the softmax of query times row over sqrt(n). Of a sequence (T, B, n), every query sees the N rows before it."""
+
+
+@operator
+def remember(memory, new):
+    """The memory (B, N, n + 1) once `new` has come: the last N rows, each with a 1 behind it; before the beginning
+    rows are 0, and without a 1 nothing finds them."""
+
+
+@operator
 def block_diagonal(blocks):
     """Blocks (k, a, b) on the diagonal of a matrix (k a, k b) of zeros."""
 

@@ -92,6 +92,9 @@ def _print_inspection(shown, vocabulary):
     if "norms" in shown["parts"]:
         width = f"(T, B, {model['hidden']})"
         table.add_row("norms", width, width, "", f"{shown['parts']['norms']:,}", "2 L n")
+    if "attention" in shown["parts"]:
+        width = f"(T, B, {model['hidden']})"
+        table.add_row("attention", width, width, "memory", f"{shown['parts']['attention']:,}", "n² + 3n")
     top = "L n V + V" if model["skips"] else "n V + V"
     width = model["hidden"] * (model["layers"] if model["skips"] else 1)
     table.add_row("head", f"(T, B, {width})", f"(T, B, {model['symbols']})", "", f"{shown['parts']['head']:,}", top)

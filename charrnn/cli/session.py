@@ -21,15 +21,8 @@ from ..run import Run, latest
 from ..vocab import Vocabulary, name_of
 from . import STOPS, cache
 
-SHAPE = (
-    "cell",
-    "embed",
-    "hidden",
-    "layers",
-    "skips",
-    "residual",
-    "norm",
-)  # settings that decide what weights there are
+# The settings that decide which weights there are:
+SHAPE = ("cell", "embed", "hidden", "layers", "skips", "residual", "norm", "attention")
 
 
 @dataclass
@@ -303,7 +296,8 @@ def _plan(session, corpus, trainer, folder, marks):
     expected = duration((trainer.seconds or steps * per_step) * (1 - trainer.progress()))
     files = corpus.names[0] if len(corpus.names) == 1 else f"{len(corpus.names)} files, {corpus.names[0]} first"
     parts = ", ".join(f"{name} {length:,}" for name, length in lengths.items())
-    memory = 16 * total + 4 * stream.length * stream.lanes * (12 * model.hidden * model.layers + 3 * model.symbols)
+    each = 12 * model.hidden * model.layers + 3 * model.symbols + 3 * model.attention  # numbers for one character
+    memory = 16 * total + 4 * stream.length * stream.lanes * each + 8 * stream.lanes * model.attention * model.hidden
     engine = {
         "native": "native: torch.nn's kernels",
         "generic": "generic: products, and arithmetic in blocks",

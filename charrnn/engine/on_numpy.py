@@ -21,6 +21,29 @@ def normalise(a):
     return a / np.sqrt((a * a).mean(-1, keepdims=True) + base.EPSILON)
 
 
+def attend(query, new, memory):
+    """As in base, one query after the other."""
+    if query.ndim == 3:
+        found = []
+        for q, row in zip(query, new, strict=True):
+            found.append(attend(q, row, memory))
+            memory = remember(memory, row)
+        return np.stack(found)
+    past, there = memory[..., :-1], memory[..., -1]  # (B, N, n), (B, N)
+    scores = np.where(there > 0, (past @ query[..., None])[..., 0], -np.inf)
+    scores = np.concatenate([scores, (query * new).sum(-1, keepdims=True)], -1) / query.shape[-1] ** 0.5  # (B, N + 1)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    return (weights[:, None, :-1] @ past)[:, 0] + weights[:, -1:] * new
+
+
+def remember(memory, new):
+    """As in base."""
+    rows = new if new.ndim == 3 else new[None]  # (T, B, n)
+    rows = np.concatenate([rows, np.ones_like(rows[..., :1])], -1).swapaxes(0, 1)
+    return np.concatenate([memory, rows], 1)[:, -memory.shape[1] :]
+
+
 def block_diagonal(blocks):
     """Blocks (k, a, b) -> a matrix (k a, k b)."""
     k, a, b = blocks.shape
@@ -45,6 +68,8 @@ for _name, _function in dict(
     join=lambda *arrays: np.concatenate(arrays, axis=-1),
     stack=lambda *arrays: np.stack(arrays),
     normalise=normalise,
+    attend=attend,
+    remember=remember,
     block_diagonal=block_diagonal,
     constant=lambda like, values: np.asarray(values, like.dtype),
 ).items():

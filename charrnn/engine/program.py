@@ -21,6 +21,7 @@ _ARITHMETIC = {
     "+": np.add, "-": np.subtract, "*": np.multiply, "/": np.divide, "%": np.mod,
     "==": np.equal, ">=": np.greater_equal, "@": np.matmul,
 }  # fmt: skip
+_ALONE = ("join", "take", "normalise", "attend")  # what is not elementwise is not done together with a neighbour
 _UFUNCS = _ARITHMETIC | {"tanh": np.tanh, "exp": np.exp, "sqrt": np.sqrt, "maximum": np.maximum}
 
 
@@ -36,31 +37,28 @@ def leaves(bound, fixed: dict):
 
 
 class Program:
-    """One step for `lanes` streams: `run(ids)` gives the output and moves `state` on.
+    """One step for `lanes` streams: `run(ids)` gives the output and moves `state`, a list of (B, ..) arrays, on.
 
     `output` is a symbol; `states` pairs each state's leaf symbol with the symbol of its next value; `ids` is the leaf
-    for the symbols that come in; `fixed` maps leaves to arrays, `widths` the state leaves to their widths.
+    for the symbols that come in; `fixed` maps leaves to arrays. States are `width` wide; one that remembers is a memory
+    of so many `rows`, as base.remember has it.
     """
 
-    def __init__(self, output, states, ids, fixed, width: int, lanes: int):
-        self.lanes, self.ids, self.calls, self.places = lanes, ids, [], {}
-        self.fixed, self.tables = dict(fixed), {}
-        self.widths = {leaf: width for leaf, _ in states}
-        self.state = [self._buffer(width) for _ in states]
-        for (leaf, _), buffer in zip(states, self.state, strict=True):
-            self.places[leaf] = buffer, 0
+    def __init__(self, output, states, ids, fixed, width: int, lanes: int, rows: int = 0):
+        self.lanes, self.ids, self.calls, self.places, self.widths = lanes, ids, [], {}, {}
+        self.fixed, self.tables, self.memories = dict(fixed), {}, {}
+        for leaf, after in states:
+            if after.operator == "remember":
+                self.memories[leaf] = np.zeros((lanes, rows, width + 1), np.float32)
+            else:
+                self.widths[leaf], self.places[leaf] = width, (self._buffer(width), 0)
         live = self._settle(ordered([output, *(after for _, after in states)]))
         for level in self._levels(live):
             for operator, members in self._packs(level):
                 self._emit(operator, members)
         self.output = self._whole(output)
-        moves = [(self._whole(after), buffer) for (_, after), buffer in zip(states, self.state, strict=True)]
-        for k, (value, place) in enumerate(moves):
-            if any(np.shares_memory(value, buffer) for buffer in self.state):  # a state that becomes another
-                moves[k] = value.copy(), place
-                self.calls.append((np.copyto, (moves[k][0], value), {}))
-        for value, place in moves:
-            self.calls.append((np.copyto, (place, value), {}))
+        self._move(states)
+        self.state = [self.memories[leaf] if leaf in self.memories else self._lanes_first(leaf) for leaf, _ in states]
 
     def run(self, ids: np.ndarray) -> np.ndarray:
         """Symbols (B,) -> the output (B, k), in a buffer that the next run overwrites."""
@@ -74,17 +72,13 @@ class Program:
             function(*arguments, **named)
         return self.output[None, :] if self.lanes == 1 else self.output.T
 
-    def state_arrays(self) -> list[np.ndarray]:
-        """The states as (B, n) views, in the order in which they were given."""
-        return [buffer[None, :] if self.lanes == 1 else buffer.T for buffer in self.state]
-
     # ---- what need not be computed at each step
 
     def _settle(self, symbols):
         """Computes what is fixed, and by rows what depends on the symbol that comes in; returns the rest."""
         live, self.rows = [], {}
         for symbol in symbols:
-            if symbol.operator == "leaf":
+            if symbol.operator in ("leaf", "remember"):
                 continue
             known = [self._known(a) for a in symbol.arguments]
             if symbol.operator == "take" and symbol.arguments[1] is self.ids:
@@ -118,6 +112,8 @@ class Program:
             return self._known(symbol).shape[-1]
         if symbol.operator == "@":
             return self.fixed[symbol.arguments[1]].shape[-1]
+        if symbol.operator == "attend":
+            return self.widths[symbol.arguments[0]]
         widths = [self.widths[a] if a in self.widths else self._known(a).shape[-1] for a in symbol.inputs]
         return sum(widths) if symbol.operator == "join" else max(widths)
 
@@ -160,7 +156,7 @@ class Program:
             members.sort(key=order)
             run = members[:1]
             for symbol in members[1:]:
-                if operator in ("join", "take", "normalise") or not self._follows(run[-1], symbol):
+                if operator in _ALONE or not self._follows(run[-1], symbol):
                     yield operator, run
                     run = []
                 run.append(symbol)
@@ -188,6 +184,23 @@ class Program:
 
     # ---- the calls
 
+    def _move(self, states):
+        """Puts the next states in the place of the present ones, once everything else is done."""
+        moves = []
+        for leaf, after in states:
+            if leaf in self.memories:
+                given = self.memories[leaf], self._lanes_first(after.arguments[1])
+                self._call(lambda memory, new: np.copyto(memory, on_numpy.remember(memory, new)), *given)
+            else:
+                moves.append([self._whole(after), self._whole(leaf)])
+        for move in moves:
+            if any(np.shares_memory(move[0], place) for _, place in moves):  # a state that becomes another
+                held = move[0].copy()
+                self._call(np.copyto, held, move[0])
+                move[0] = held
+        for value, place in moves:
+            self._call(np.copyto, place, value)
+
     def _buffer(self, width, kind=np.float32):
         return np.zeros(width if self.lanes == 1 else (width, self.lanes), kind)
 
@@ -207,6 +220,11 @@ class Program:
         if operator == "@":
             matrix = np.concatenate([self.fixed[m.arguments[1]] for m in members], axis=1)  # (k, m)
             self._call(np.dot, np.ascontiguousarray(matrix.T), self._whole(members[0].arguments[0]), out=out)
+            return
+        if operator == "attend":
+            query, new, memory = members[0].arguments
+            given = self._lanes_first(query), self._lanes_first(new), self.memories[memory]
+            self._call(lambda *values: np.copyto(out, on_numpy.attend(*values).T.reshape(out.shape)), *given)
             return
         arguments = [self._gathered([m.arguments[k] for m in members]) for k in range(len(members[0].arguments))]
         self._elementwise(operator, arguments, out)
@@ -256,3 +274,8 @@ class Program:
 
     def _whole(self, symbol):
         return self._gathered([symbol])
+
+    def _lanes_first(self, symbol):
+        """As a view (B, n)."""
+        array = self._whole(symbol)
+        return array[None, :] if self.lanes == 1 else array.T
