@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 WARM_UP = 512  # symbols that a lane reads before it is scored, so that it knows its context
 LANES = 16  # lanes of the quick evaluation during training
-CHUNK = 1 << 22  # logits held at once
+CHUNK = 1 << 22  # numbers in the widest array that is held: logits, or what is made of a layer's gates
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def score(model, weights, ids, run, lanes: int = 1, between=lambda: None) -> Sco
     p, state = model.bind(weights), model.initial_state(zeros(like, lanes, model.hidden))
     starts = np.arange(lanes) * part  # (B,)
     nats, right = np.empty((lanes, part)), np.empty((lanes, part), bool)
-    chunk = max(1, CHUNK // (model.symbols * lanes))
+    chunk = max(1, CHUNK // (_widest(model) * lanes))
     bounds = sorted({*range(-ahead, part, chunk), 0, part})
     for begin, end in zip(bounds, bounds[1:], strict=False):
         between()
@@ -61,6 +61,11 @@ def score(model, weights, ids, run, lanes: int = 1, between=lambda: None) -> Sco
             continue
         nats[:, begin:end], right[:, begin:end] = _cost(logits, torch.from_numpy(y).to(like.device))
     return Score(nats.ravel()[: len(ids) - 1], right.ravel()[: len(ids) - 1])
+
+
+def _widest(model):
+    """How many numbers a symbol makes at the model's widest place."""
+    return max(model.symbols, 4 * model.hidden)
 
 
 def _around(ids, start, end):
@@ -92,7 +97,7 @@ def windows(model, weights, ids, run, length: int, between=lambda: None) -> Scor
     like = weights["embedding"]
     p, count = model.bind(weights), (len(ids) - 1) // length
     nats, right = np.empty((count, length)), np.empty((count, length), bool)
-    side = max(1, CHUNK // (model.symbols * length))  # windows scored side by side
+    side = max(1, CHUNK // (_widest(model) * length))  # windows scored side by side
     for begin in range(0, count, side):
         between()
         end = min(count, begin + side)

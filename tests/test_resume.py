@@ -122,7 +122,7 @@ class Asked:
 
 @pytest.fixture
 def asked(monkeypatch):
-    monkeypatch.setattr(evaluate, "CHUNK", 33 * 40)  # an evaluation looks several times
+    monkeypatch.setattr(evaluate, "CHUNK", 4 * 24 * 40)  # an evaluation looks several times
     return Asked(monkeypatch)
 
 

@@ -421,11 +421,30 @@ def test_score_in_pieces_is_the_score_whole(monkeypatch):
     model, weights = model_of()
     ids, calls = text(101), []
     whole = score(model, tensors(weights), ids, run_of(model))
-    monkeypatch.setattr(evaluate, "CHUNK", 7 * model.symbols)
+    monkeypatch.setattr(evaluate, "CHUNK", 7 * max(model.symbols, 4 * model.hidden))
     pieces = score(model, tensors(weights), ids, run_of(model), between=lambda: calls.append(1))
     assert len(calls) == math.ceil(100 / 7)
     assert np.abs(pieces.nats - whole.nats).max() < 1e-6
     assert len(whole.nats) == len(whole.right) == 100
+
+
+@pytest.mark.parametrize(("symbols", "hidden"), [(40, 5), (5, 40)])
+def test_what_a_score_holds_is_bounded_by_the_wider_of_logits_and_gates(symbols, hidden, monkeypatch):
+    model, sizes = Model("lstm", symbols, 4, hidden, 2), []
+    weights = model.initial_weights(draws(1, "test"), np.full(symbols, 1 / symbols))
+    forward = Model.forward
+
+    def measured(self, p, ids, *rest):
+        sizes.append(ids.numel() * max(symbols, 4 * hidden))
+        return forward(self, p, ids, *rest)
+
+    monkeypatch.setattr(Model, "forward", measured)
+    monkeypatch.setattr(evaluate, "CHUNK", 10_000)
+    ids = np.arange(4200) % 5
+    for lanes in (1, 2):
+        score(model, tensors(weights), ids, run_of(model), lanes)
+    windows(model, tensors(weights), ids, run_of(model), 20)
+    assert 5000 < max(sizes) <= 10_000
 
 
 def test_a_score_can_be_given_up():
@@ -466,7 +485,7 @@ def test_windows_are_scored_each_apart(name, monkeypatch):
     model, weights = model_of(name)
     ids, held = text(95), tensors(weights)
     apart = [score(model, held, ids[k : k + 11], run_of(model)).nats for k in range(0, 90, 10)]
-    for chunk in (evaluate.CHUNK, 20 * model.symbols):  # side by side, or two at a time
+    for chunk in (evaluate.CHUNK, 20 * max(model.symbols, 4 * model.hidden)):  # side by side, or two at a time
         monkeypatch.setattr(evaluate, "CHUNK", chunk)
         scored = windows(model, held, ids, run_of(model), 10)
         assert scored.nats.shape == (90,)
