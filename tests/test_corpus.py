@@ -591,6 +591,36 @@ def test_a_big_file_is_encoded_found_again_and_trained_on_in_little_memory():
     assert int(done.stdout) < 20 << 20, f"{int(done.stdout):,} bytes more for a text ten times as large"
 
 
+PEAK = """
+import atexit, re, sys
+from pathlib import Path
+from charrnn.cli import main
+atexit.register(lambda: print(re.search(r"VmHWM:.* kB", Path("/proc/self/status").read_text())[0], file=sys.stderr))
+main()
+"""
+
+
+@pytest.mark.campaign
+@pytest.mark.skipif(not CAMPAIGN, reason="CHARRNN_CAMPAIGN is not set: no text of so many gigabytes")
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process alone is told by Linux only")
+def test_gigabytes_train_in_one():
+    """A text of pseudo-words, as often as Zipf has it, and all that is done with it in less than 1 GB."""
+    random = np.random.default_rng(1)
+    letters = random.choice([*"etaoinshrdlucmfwypvbgkjqxzé猫"], (100_000, 8))
+    words = ["".join(word[: random.integers(2, 9)]) + random.choice([" ", " ", " ", ", ", ".\n"]) for word in letters]
+    rank = np.cumsum(1 / np.arange(3, len(words) + 3))
+    with open("big.txt", "w", encoding="utf-8") as file:
+        while file.tell() < CAMPAIGN * 10**9:
+            places = np.searchsorted(rank / rank[-1], random.random(1_000_000))
+            file.write("".join([words[place] for place in places]))
+    train = ["train", "big.txt", "--hidden", "32", "--steps", "20", "--out", "run", "-q"]
+    for command in (train, ["train", "--resume", "run", "--steps", "1000", "-q"], ["eval", "run"]):
+        done = subprocess.run([sys.executable, "-c", PEAK, *command], capture_output=True, text=True, check=True)
+        peak = int(re.search(r"VmHWM:\s+(\d+) kB", done.stderr)[1]) / 1000
+        print(f"charrnn {' '.join(command)}: {peak:,.0f} MB at the peak")
+        assert peak < 1000
+
+
 # ---- parts
 
 

@@ -426,6 +426,25 @@ def test_blocks_are_the_sums_of_their_symbols():
     assert Score(nats[1:2], nats[1:2] > 1).blocks() == [0.001]
 
 
+@pytest.mark.parametrize(("symbols", "hidden"), [(40, 5), (5, 40)])
+def test_what_a_score_holds_is_bounded_whatever_is_widest(symbols, hidden, monkeypatch):
+    model, sizes = Model("lstm", symbols, 4, hidden, 2), []
+    weights = model.initial_weights(draws(1, "test"), np.full(symbols, 1 / symbols))
+    forward = Model.forward
+
+    def measured(self, p, ids, *rest):
+        sizes.append(ids.numel() * evaluate.width(model))
+        return forward(self, p, ids, *rest)
+
+    monkeypatch.setattr(Model, "forward", measured)
+    monkeypatch.setattr(evaluate, "CHUNK", 10_000)
+    ids = np.arange(4200) % 5
+    for lanes in (1, 2):
+        score(model, tensors(weights), ids, run_of(model), lanes)
+    windows(model, tensors(weights), ids, run_of(model), 20)
+    assert 5000 < max(sizes) <= 10_000
+
+
 def test_a_score_can_be_given_up():
     model, weights = model_of()
 
