@@ -396,6 +396,8 @@ def test_a_comparison_from_beginning_to_end(charrnn, corpus, here, done):
         assert made["hidden"] == {"rnn": 8, "lstm": made["hidden"]}[made["cell"]] and made["resumed"] is False
         assert min(made[k] for k in ("train_per_second", "generate_per_second", "elapsed", "parameters")) > 0
     assert not (folder / "runs" / names[0] / "samples.jsonl").read_text()
+    told = {entry.label: entry.parameters for entry in Plan.load(folder).entries}
+    assert all(made["parameters"] == told[made["label"]] for made in read_rows(folder).values())
     for said in (
         "run 1 of 4  rnn, seed 1  ",
         "run 4 of 4  lstm, seed 2  ",

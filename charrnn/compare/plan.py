@@ -5,7 +5,7 @@
 
 import json
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -116,8 +116,7 @@ def make(asked: Asked, title: str, texts: Texts, yardsticks) -> Plan:
         symbols = len(corpus.vocabulary) if point.size is None else _symbols(corpus, point.size)
 
         def model(width, config=config, symbols=symbols):
-            own = config.cell_settings()
-            return Model(config.cell, symbols, config.embed, width, config.layers, config.skips, own)
+            return _model(replace(config, hidden=width), symbols)
 
         first = str(point.size) not in target
         if first:
@@ -134,6 +133,12 @@ def make(asked: Asked, title: str, texts: Texts, yardsticks) -> Plan:
     whole = texts.open(asked.config(points[0]).record())
     lengths = {name: end - start for name, (start, end) in whole.parts.items()}
     return Plan(asked.record(), title, whole.digest, target, yardsticks(whole), lengths, entries)
+
+
+def _model(config, symbols):
+    """The model that a run of these settings trains: every field of Model that is one of Config too is its own."""
+    own = {f.name: getattr(config, f.name) for f in fields(Model) if hasattr(config, f.name)}
+    return Model(symbols=symbols, settings=config.cell_settings(), **own)
 
 
 def _symbols(corpus, size):
