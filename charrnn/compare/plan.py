@@ -144,7 +144,7 @@ def _model(config, symbols):
 def _symbols(corpus, size):
     """How many symbols a text has that is cut to this size."""
     start, end = _bounds(corpus, size)
-    parts = corpus.ids[start:end], corpus.part("val")
+    parts = corpus.ids[start:end], corpus.ids[slice(*corpus.parts["val"])]
     return 256 if corpus.vocabulary.of_bytes else len(np.union1d(*(np.unique(part) for part in parts)))
 
 
@@ -187,7 +187,7 @@ def _write(path, corpus, start, end):
     with written(path):
         path.parent.mkdir(exist_ok=True)
         with open(beside, "wb") as file:
-            if not corpus.vocabulary.of_bytes and corpus.vocabulary.symbols[corpus.ids[start]] == BOM:
+            if not corpus.vocabulary.of_bytes and corpus.vocabulary.decode(corpus.ids[start : start + 1]) == BOM:
                 file.write(BOM.encode())
             for begin in range(start, end, BLOCK):
                 file.write(corpus.vocabulary.raw(corpus.ids[begin : min(begin + BLOCK, end)]))
