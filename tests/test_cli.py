@@ -45,7 +45,7 @@ def boxed(answer) -> str:
 
 
 def test_the_commands():
-    assert list(COMMANDS) == ["train", "sample", "eval", "inspect", "gates", "cells", "corpora"]
+    assert list(COMMANDS) == ["train", "sample", "eval", "inspect", "gates", "compare", "plot", "cells", "corpora"]
 
 
 def test_alone_it_prints_its_help(charrnn):
@@ -74,7 +74,8 @@ def test_every_option_has_help(charrnn, command, parameter):
 def test_help_says_defaults(charrnn, command, parameter):
     from charrnn.config import Config
 
-    default = parameter.default if command != "train" else getattr(Config(), parameter.name, None)
+    trains, default = command in ("train", "compare"), parameter.default
+    default = getattr(Config(), parameter.name, default) if trains else default
     page = charrnn(command, "--help").out
     if parameter.param_type_name == "option":
         page = page[page.index(f"│ {max(parameter.opts, key=len)} ") :]  # from the option's row

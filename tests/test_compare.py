@@ -258,18 +258,18 @@ def prefixes(sizes, *paths, **settings):
 def test_a_prefix_ends_where_validation_begins(content, settings):
     Path("text").write_bytes(content.encode(settings.get("encoding", "utf-8")))
     made, whole = prefixes([100, 900], "text", **settings)
-    whole_text, (_, end) = whole.vocabulary.raw(whole.ids), whole.parts["train"]
+    whole_text, (_, end) = whole.vocabulary.raw(whole.ids[:]), whole.parts["train"]
     for entry in made.entries:
         ready = plan.resolved(entry, Path("out"))
         config, paths = ready.config, [Path(path) for path in ready.texts]
         read = Reading(config["bytes"], config["encoding"], config["errors"])
         corpus = open_corpus(paths, [Path(path) for path in config["val"]], Path("cache"), read)
         raw = corpus.vocabulary.raw
-        assert raw(corpus.part("train")) == whole.vocabulary.raw(whole.ids[end - entry.size : end])
+        assert raw(corpus.part("train")[:]) == whole.vocabulary.raw(whole.ids[end - entry.size : end])
         assert (
-            raw(corpus.part("val"))
-            == whole.vocabulary.raw(whole.part("val"))
-            == whole_text[-len(raw(corpus.part("val"))) :]
+            raw(corpus.part("val")[:])
+            == whole.vocabulary.raw(whole.part("val")[:])
+            == whole_text[-len(raw(corpus.part("val")[:])) :]
         )
         assert corpus.digest == entry.corpus
         model = Model("rnn", len(corpus.vocabulary), 64, config["hidden"], 2)
@@ -396,6 +396,8 @@ def test_a_comparison_from_beginning_to_end(charrnn, corpus, here, done):
         assert made["hidden"] == {"rnn": 8, "lstm": made["hidden"]}[made["cell"]] and made["resumed"] is False
         assert min(made[k] for k in ("train_per_second", "generate_per_second", "elapsed", "parameters")) > 0
     assert not (folder / "runs" / names[0] / "samples.jsonl").read_text()
+    told = {entry.label: entry.parameters for entry in Plan.load(folder).entries}
+    assert all(made["parameters"] == told[made["label"]] for made in read_rows(folder).values())
     for said in (
         "run 1 of 4  rnn, seed 1  ",
         "run 4 of 4  lstm, seed 2  ",

@@ -27,7 +27,7 @@ VARY = _option(help="Another axis, as dropout=0,.2,.4; may be repeated.")
 
 
 @app.command(rich_help_panel="Experiments")
-@options("cell", "cell_opt", "seed", "time")
+@options("cell", "cell_opt", "seed", "time", "sample_length")
 @pipeable
 def compare(
     corpus: Annotated[list[str] | None, TEXT] = None,
@@ -88,7 +88,7 @@ def _asked(cells, match, params, seeds, lrs, sizes, time_each, vary, typed):
     from ..compare import grid
     from ..config import quantity
 
-    settings = {"sample_length": 0} | typed | grid.each_time(time_each)
+    settings = typed | {"sample_length": 0} | grid.each_time(time_each)
     grid.only_one_length(settings)
     return grid.Asked(
         grid.cells(cells), match, quantity(params, "--params") if params else None, seeds, grid.rates(lrs),

@@ -5,7 +5,7 @@
 
 import json
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -116,8 +116,7 @@ def make(asked: Asked, title: str, texts: Texts, yardsticks) -> Plan:
         symbols = len(corpus.vocabulary) if point.size is None else _symbols(corpus, point.size)
 
         def model(width, config=config, symbols=symbols):
-            own = config.cell_settings()
-            return Model(config.cell, symbols, config.embed, width, config.layers, config.skips, own)
+            return _model(replace(config, hidden=width), symbols)
 
         first = str(point.size) not in target
         if first:
@@ -136,10 +135,16 @@ def make(asked: Asked, title: str, texts: Texts, yardsticks) -> Plan:
     return Plan(asked.record(), title, whole.digest, target, yardsticks(whole), lengths, entries)
 
 
+def _model(config, symbols):
+    """The model that a run of these settings trains: every field of Model that is one of Config too is its own."""
+    own = {f.name: getattr(config, f.name) for f in fields(Model) if hasattr(config, f.name)}
+    return Model(symbols=symbols, settings=config.cell_settings(), **own)
+
+
 def _symbols(corpus, size):
     """How many symbols a text has that is cut to this size."""
     start, end = _bounds(corpus, size)
-    parts = corpus.ids[start:end], corpus.part("val")
+    parts = corpus.ids[start:end], corpus.ids[slice(*corpus.parts["val"])]
     return 256 if corpus.vocabulary.of_bytes else len(np.union1d(*(np.unique(part) for part in parts)))
 
 
@@ -182,7 +187,7 @@ def _write(path, corpus, start, end):
     with written(path):
         path.parent.mkdir(exist_ok=True)
         with open(beside, "wb") as file:
-            if not corpus.vocabulary.of_bytes and corpus.vocabulary.symbols[corpus.ids[start]] == BOM:
+            if not corpus.vocabulary.of_bytes and corpus.vocabulary.decode(corpus.ids[start : start + 1]) == BOM:
                 file.write(BOM.encode())
             for begin in range(start, end, BLOCK):
                 file.write(corpus.vocabulary.raw(corpus.ids[begin : min(begin + BLOCK, end)]))
