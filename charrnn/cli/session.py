@@ -280,6 +280,7 @@ def _plan(session, corpus, trainer, folder, marks):
         ("corpus", f"{files}; {parts} {'bytes' if config.bytes else 'characters'}"),
         ("symbols", f"{len(corpus.vocabulary)}"),
         ("model", f"{model.cell}, {model.layers} x {model.hidden}, embedding {model.embed}: {total:,} parameters"),
+        *_around(config),
         ("training", f"{'about ' * bool(trainer.seconds)}{steps:,} steps of {stream.lanes} lanes x {stream.length}, "
                      f"{seen / lengths['train']:.1f} epochs, seed {config.seed}"),
         ("machine", f"{trainer.device}, {torch.get_num_threads()} threads, {config.precision}, "
@@ -290,6 +291,20 @@ def _plan(session, corpus, trainer, folder, marks):
         ("yardsticks", in_bits(marks)),
     ]  # fmt: skip
     return rows
+
+
+def _around(config):
+    """Rows of the plan for what stands around the cells, and for noise other than --dropout; none as a rule."""
+    stack = {"residual": config.residual, "layer norm": config.norm}
+    stack[f"attention over {config.attention}"] = config.attention
+    noise = {"input": config.dropout_input or None, "output": config.dropout_output}
+    noise |= {"weights": config.weight_drop or None, "zoneout": config.zoneout or None}
+    told = [f"{name} {rate:g}" for name, rate in noise.items() if rate is not None]
+    rows = {
+        "around": ", ".join(word for word, there in stack.items() if there),
+        "noise": told and ", ".join([f"dropout {config.dropout:g}", *told]),
+    }
+    return [(name, row) for name, row in rows.items() if row]
 
 
 def _record(session, corpus, model, marks):
