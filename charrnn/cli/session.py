@@ -72,6 +72,20 @@ def resume_session(named: list[str] | None, typed: dict) -> Session:
     return Session(config, paths, val_paths, record["title"], folder, tensors, record)
 
 
+@contextlib.contextmanager
+def _fitting():
+    """What does not fit into memory is told in one line."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "memory" not in str(error).lower():
+            raise
+        raise CharrnnError(
+            "out of memory; what was saved is kept; take a smaller --batch-size, --seq-len, --hidden or --attention"
+        ) from None
+
+
+@_fitting()
 def run(session: Session, out: Path | None, overwrite: bool, report: Reporter, as_json: bool) -> None:
     """Trains and prints what came of it."""
     keep_buffers()
@@ -134,13 +148,6 @@ def _train(trainer, folder, record):
     except Interrupted as error:
         again = shlex.join(["charrnn", "train", "--resume", str(folder.folder)])
         raise Interrupted(f"{error}; go on with: {again}", error.signal) from None
-    except (MemoryError, RuntimeError) as error:
-        if "memory" not in str(error).lower():
-            raise
-        raise CharrnnError(
-            f"{trainer.device}: out of memory; what was saved last in {folder.folder} is kept; "
-            "take a smaller --batch-size, --seq-len or --hidden"
-        ) from None
 
 
 def _answer(trainer, folder, result, marks):
