@@ -1,8 +1,8 @@
-"""The model: embedding, a stack of recurrent layers, skips from every layer to the softmax.
+"""The model: embedding, a stack of recurrent layers and what stands around them, skips from every layer to the softmax.
 
 `forward` is written once and runs on torch tensors over whole sequences (training, evaluation), on numpy arrays one
 step at a time (sampling), and on anything else that a cell's `step` runs on. A model is plain data (`Model`) and its
-weights are a plain dict of arrays by name: `embedding`, `layers.0.U.f`, `head.W`, `head.b`.
+weights are a plain dict of arrays by name: `embedding`, `layers.0.U.f`, `head.W`, `norms.0.gain`, `attention.W`.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -39,7 +39,7 @@ QUIET = Quiet()
 
 @dataclass(frozen=True)
 class Model:
-    """What a model is made of. V symbols, embeddings of D, `layers` layers of n units."""
+    """What a model is made of. V symbols, embeddings of D, `layers` layers of n units, attention over N positions."""
 
     cell: str
     symbols: int

@@ -1,19 +1,34 @@
 """What training adds and evaluation leaves out: where it is laid, that its mean is what evaluation computes with."""
 
 from dataclasses import replace
+from importlib import import_module
 
 import numpy as np
 import oracles
 import pytest
 import torch
-from test_cells import B, arrays, bound, cases, close, every_size, over, part, refused, unrolled
+from test_cells import (
+    B,
+    arrays,
+    bound,
+    cases,
+    close,
+    detached,
+    every_size,
+    gradients,
+    over,
+    part,
+    refused,
+    tensors,
+    unrolled,
+)
 
 from charrnn.cells import classes, make
 from charrnn.cells.base import Cell
 from charrnn.cells.trace import parameters, trace
 from charrnn.cells.zoneout import Zoneout
 from charrnn.config import Config
-from charrnn.engine import choose, reference
+from charrnn.engine import NAMES, choose, reference
 from charrnn.model import Model, Quiet
 from charrnn.noise import Noise
 
@@ -286,6 +301,23 @@ def test_the_mean_of_zoneout_is_a_step_of_evaluation(name):
         deviation = (new[state] - old[state]).abs() * (RATE * (1 - RATE) / len(STEPS)) ** 0.5
         assert ((mean - law[state]).abs() <= 6 * deviation + 1e-5).all()
         assert torch.equal(law[state], new[state]) == (state not in cell.regularised)
+
+
+@every_size
+def test_engines_that_take_zoneout_give_what_the_reference_gives(case):
+    """Values and gradients to 1e-10, with the noise of training; an engine that cannot must have refused."""
+    cell, drawn = Zoneout(case.cell(), RATE), tensors(arrays(case, 7), gradients=True)
+    for name in cell.regularised:
+        stays = np.random.default_rng(3).random((7, B, case.n)) < RATE
+        drawn[f"below.zoneout_{name}"] = torch.tensor(stays - RATE)
+    law = unrolled(reference, cell, drawn, case.n)
+    slopes = gradients(law, drawn)
+    for name in NAMES:
+        engine = import_module(f"charrnn.engine.{name}")
+        if not engine.refuses(cell, torch.zeros(1)):
+            found = unrolled(engine, cell, drawn, case.n)
+            close(detached(found), detached(law), 1e-10, f"{name}: {case}")
+            close(gradients(found, drawn), slopes, 1e-10, f"{name}: {case}")
 
 
 def test_torch_nn_refuses_zoneout_in_words():

@@ -709,6 +709,21 @@ def test_diverged_has_its_exit_status_and_can_be_resumed(charrnn, corpus, monkey
     assert (again.status, again.out) == (0, "run/best.pt\n")
 
 
+@pytest.mark.parametrize("where", ["initial_weights", "initial_state", "forward"])
+@pytest.mark.parametrize("error", [MemoryError("Unable to allocate 7 TiB"), RuntimeError("CUDA out of memory.")])
+def test_what_does_not_fit_into_memory_is_told_in_one_line(charrnn, corpus, monkeypatch, where, error):
+    """Before the run is made as well as in it."""
+
+    def full(*_, **__):
+        raise error
+
+    monkeypatch.setattr(Model, where, full)
+    answer = charrnn("train", corpus, "--steps", 1, "-q")
+    assert (answer.status, answer.out) == (1, "")
+    assert answer.err.startswith("error: out of memory; ") and answer.err.count("\n") == 1
+    assert all(option in answer.err for option in ("--batch-size", "--seq-len", "--hidden", "--attention"))
+
+
 def test_a_rate_far_too_high_does_not_end_well_or_in_silence(charrnn, corpus):
     answer = charrnn("train", corpus, "--steps", 40, "--out", "run", "--lr", 1e8, "--warmup", 0, "-q", *TINY)
     assert answer.status == 3

@@ -72,6 +72,20 @@ def resume_session(named: list[str] | None, typed: dict) -> Session:
     return Session(config, paths, val_paths, record["title"], folder, tensors, record)
 
 
+@contextlib.contextmanager
+def _fitting():
+    """What does not fit into memory is told in one line."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "memory" not in str(error).lower():
+            raise
+        raise CharrnnError(
+            "out of memory; what was saved is kept; take a smaller --batch-size, --seq-len, --hidden or --attention"
+        ) from None
+
+
+@_fitting()
 def run(session: Session, out: Path | None, overwrite: bool, report: Reporter, as_json: bool) -> None:
     """Trains and prints what came of it."""
     keep_buffers()
@@ -136,13 +150,6 @@ def _train(trainer, folder, record):
     except Interrupted as error:
         again = shlex.join(["charrnn", "train", "--resume", str(folder.folder)])
         raise Interrupted(f"{error}; go on with: {again}", error.signal) from None
-    except (MemoryError, RuntimeError) as error:
-        if "memory" not in str(error).lower():
-            raise
-        raise CharrnnError(
-            f"{trainer.device}: out of memory; what was saved last in {folder.folder} is kept; "
-            "take a smaller --batch-size, --seq-len or --hidden"
-        ) from None
 
 
 def _answer(trainer, folder, result, marks):
@@ -309,6 +316,7 @@ def _plan(session, corpus, trainer, folder, marks):
         ("corpus", f"{files}; {parts} {'bytes' if config.bytes else 'characters'}"),
         ("symbols", f"{len(corpus.vocabulary)}"),
         ("model", f"{model.cell}, {model.layers} x {model.hidden}, embedding {model.embed}: {total:,} parameters"),
+        *_around(config),
         ("training", f"{'about ' * bool(trainer.seconds)}{steps:,} steps of {stream.lanes} lanes x {stream.length}, "
                      f"{seen / lengths['train']:.1f} epochs, seed {config.seed}"),
         ("machine", f"{trainer.device}, {torch.get_num_threads()} threads, {config.precision}, "
@@ -319,6 +327,20 @@ def _plan(session, corpus, trainer, folder, marks):
         ("yardsticks", in_bits(marks)),
     ]  # fmt: skip
     return rows
+
+
+def _around(config):
+    """Rows of the plan for what stands around the cells, and for noise other than --dropout; none as a rule."""
+    stack = {"residual": config.residual, "layer norm": config.norm}
+    stack[f"attention over {config.attention}"] = config.attention
+    noise = {"input": config.dropout_input or None, "output": config.dropout_output}
+    noise |= {"weights": config.weight_drop or None, "zoneout": config.zoneout or None}
+    told = [f"{name} {rate:g}" for name, rate in noise.items() if rate is not None]
+    rows = {
+        "around": ", ".join(word for word, there in stack.items() if there),
+        "noise": told and ", ".join([f"dropout {config.dropout:g}", *told]),
+    }
+    return [(name, row) for name, row in rows.items() if row]
 
 
 def _record(session, corpus, model, marks):
