@@ -18,7 +18,7 @@ FLOORS = [  # from the ground up; a room is a module or a folder of the package
     {"checkpoint", "optim", "progress", "run"},
     {"evaluate"},
     {"train", "sample"},
-    set(),  # floor 6: compare, probe, bench, report, once they are there
+    {"bench"},  # floor 6: compare, probe, report, once they are there
     {"cli"},
     {"__main__"},  # the door
 ]
@@ -35,6 +35,7 @@ THIRD_PARTY = {  # what a room imports as soon as it is imported itself; anythin
     "evaluate": {"numpy", "torch"},
     "train": {"numpy", "torch"},
     "sample": {"numpy"},
+    "bench": {"numpy", "torch"},
     "cli": {"typer"},
 }
 HEAVY = {"torch", "numpy", "tokenizers"}
@@ -244,6 +245,11 @@ def imported(process):
         (2, ["eval", "x", "--per", "word"]),
         (2, ["cells", "lstn"]),
         (0, ["train", "--print-config"]),
+        (0, ["bench"]),
+        (0, ["bench", "train", "--help"]),
+        (2, ["bench", "train", "--cells", "lstn"]),
+        (2, ["bench", "sample", "--streams", "many"]),
+        (2, ["bench", "start", "--seconds", "0"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
 )
