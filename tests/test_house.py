@@ -18,7 +18,7 @@ FLOORS = [  # from the ground up; a room is a module or a folder of the package
     {"checkpoint", "noise", "optim", "progress", "run"},
     {"evaluate", "gates"},
     {"train", "sample"},
-    {"compare", "report"},  # floor 6, where probe and bench belong too
+    {"bench", "compare", "report"},  # floor 6, where probe belongs too
     {"cli"},
     {"__main__"},  # the door
 ]
@@ -37,6 +37,7 @@ THIRD_PARTY = {  # what a room imports as soon as it is imported itself; anythin
     "gates": {"numpy", "rich"},
     "train": {"numpy", "torch"},
     "sample": {"numpy"},
+    "bench": {"numpy", "torch"},
     "compare": {"numpy"},
     "report": {"numpy"},
     "cli": {"typer"},
@@ -254,6 +255,11 @@ def imported(process):
         (2, ["plot", "x", "--of", "curve"]),
         (2, ["plot", "x", "-o", "y.gif"]),
         (0, ["train", "--print-config"]),
+        (0, ["bench"]),
+        (0, ["bench", "train", "--help"]),
+        (2, ["bench", "train", "--cells", "lstn"]),
+        (2, ["bench", "sample", "--streams", "many"]),
+        (2, ["bench", "start", "--seconds", "0"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
 )

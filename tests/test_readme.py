@@ -35,6 +35,7 @@ def run(command: str, folder: Path) -> subprocess.CompletedProcess:
 
 
 def shortened(command: str) -> str:
+    command = command.replace("--cells lstm,gru,rnn --sizes A,B", "--cells rnn --sizes tiny --rounds 1")
     return re.sub(r"--time \w+", SHORT, command).replace("--steps 400", "--steps 8 --hidden 16").replace("500", "10")
 
 
