@@ -121,6 +121,13 @@ def main() -> None:
             sys.stdout.flush()
             print(error if isinstance(error, Interrupted) else f"error: {error}", file=sys.stderr)
         sys.exit(error.status)
+    except Exception as error:
+        from ..cells.own import fault
+
+        if not (told := fault(error)):
+            raise
+        print(f"error: {told}", file=sys.stderr)
+        sys.exit(told.status)
 
 
 from . import learn, generate, score, describe, gates, catalog  # noqa: E402, F401, I001  (each adds its commands, in this order)
