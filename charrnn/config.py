@@ -33,7 +33,7 @@ class Config:
     A new setting's default leaves runs as they were before it came.
     """
 
-    cell: str = setting("lstm", "Recurrent cell; `charrnn cells` lists them.", MODEL)
+    cell: str = setting("lstm", "Recurrent cell; `charrnn cells` lists them. PATH.py:CLASS is one of your own.", MODEL)
     cell_opt: list[str] = setting([], "A setting of the cell's own, as name=value; may be repeated.", MODEL)
     hidden: int = setting(256, "Units in each layer.", MODEL)
     layers: int = setting(2, "Recurrent layers.", MODEL)

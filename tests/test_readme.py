@@ -12,6 +12,7 @@ from conftest import ROOT, sentences
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"(?:<!-- command: (\w+) -->\n)?```sh\n(.*?)```", README, flags=re.S)
 COMMANDS = [line for mark, block in BLOCKS if not mark for line in block.strip().splitlines()]
+FILES = re.findall(r"<!-- file: (\S+) -->\n```python\n(.*?)```", README, flags=re.S)
 MAIN = next(block for mark, block in BLOCKS if mark == "main")
 SHORT = "--steps 5 --hidden 16"
 
@@ -22,6 +23,8 @@ def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("readme")
     for seed, name in enumerate(("corpus.txt", "other.txt")):
         (folder / name).write_text(sentences(400, seed), encoding="utf-8")
+    for name, content in FILES:
+        (folder / name).write_text(content, encoding="utf-8")
     return folder
 
 

@@ -1,13 +1,17 @@
-"""The cells: one file, or one family side by side, that reads like its paper. A new file here is a new cell."""
+"""The cells: one file, or one family side by side, that reads like its paper. A new file here is a new cell, and so is
+a class in a file of a person's own once `admit` has seen it."""
 
 import pkgutil
 from dataclasses import fields
 from functools import lru_cache
 from importlib import import_module
 from math import isfinite
+from typing import get_type_hints
 
 from ..errors import UsageError, nearest
+from . import own
 from .base import Cell
+from .own import admit  # noqa: F401
 
 
 @lru_cache
@@ -22,17 +26,21 @@ def classes() -> dict[str, type[Cell]]:
 
 
 def make(name: str, settings: dict | None = None, option: str = "--cell") -> Cell:
-    """A cell by name with its own settings; UsageError names the option, what is not known and the nearest that is."""
-    if name not in classes():
+    """A cell by name with its own settings; UsageError names the option, what is not known and the nearest that is.
+
+    CheckpointError where the name is that of a class in a file that no person has named.
+    """
+    kind = classes().get(name) or own.kind_of(name)
+    if kind is None:
         raise UsageError(f"{option} {name}: no such cell{nearest(name, classes())}; known: {', '.join(classes())}")
-    kind, kinds = classes()[name], {}
-    for field in fields(kind):
-        kinds[field.name] = field.type
+    hints = get_type_hints(kind)
+    kinds = {field.name: hints[field.name] for field in fields(kind)}
     for key in settings or {}:
         if key not in kinds:
             allowed = f"settings of {name}: {', '.join(kinds)}" if kinds else f"{name} has no settings"
             raise UsageError(f"--cell-opt {key}: no such setting{nearest(key, kinds)}; {allowed}")
-    return kind(**{key: _typed(name, key, value, kinds[key]) for key, value in (settings or {}).items()})
+    cell = kind(**{key: _typed(name, key, value, kinds[key]) for key, value in (settings or {}).items()})
+    return own.examined(cell, option) if own.in_file(name) else cell
 
 
 def _typed(cell, key, value, kind):

@@ -254,7 +254,10 @@ def formula(cell, projected=False):
 
     `projected` counts what an input that the cell uses as it is costs where m is not n.
     """
-    total, arrays = {}, parameters(cell, Size("m"), Size("n"))
+    try:
+        total, arrays = {}, parameters(cell, Size("m"), Size("n"))
+    except TypeError:  # such as m + n or min(n, 64) in the shapes of a person's own cell
+        return "no formula"
     if not projected:
         arrays.pop("W.raw", None)
     for name, shape in arrays.items():
@@ -264,5 +267,6 @@ def formula(cell, projected=False):
         letters = size.letters + (" (masked)" if name in cell.masks(1) else "")
         total[letters] = total.get(letters, 0) + size.factor
     order = ["nm", "nn", "nn (masked)", "n", "m"]
-    terms = [(letters, total[letters]) for letters in order if letters in total]
-    return " + ".join(f"{'' if k == 1 else k}{letters.replace('nn', 'n²')}" for letters, k in terms)
+    terms = [(letters, total[letters]) for letters in [*order, *sorted({*total} - {*order})] if letters in total]
+    squares = [(letters.replace("nn", "n²").replace("mm", "m²"), k) for letters, k in terms]
+    return " + ".join(letters if k == 1 and letters else f"{k}{letters}" for letters, k in squares)

@@ -126,6 +126,13 @@ def main() -> None:
         sys.exit(1)
     except SystemExit as end:
         sys.exit(_status(end))
+    except Exception as error:
+        from ..cells.own import fault
+
+        if not (told := fault(error)):
+            raise
+        print(f"error: {told}", file=sys.stderr)
+        sys.exit(told.status)
 
 
 def _status(end):

@@ -22,13 +22,15 @@ COLUMNS = (
 @app.command(rich_help_panel="What there is")
 @pipeable
 def cells(
-    name: Annotated[str | None, typer.Argument(help="One cell, with its equations.", show_default=False)] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="One cell, with its equations; PATH.py:CLASS is your own.", show_default=False)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON.")] = False,
 ):
     """List the cells, or show one: paper, state, gates, parameters, equations as they stand in the code."""
-    from ..cells import classes, make
+    from ..cells import admit, classes, make
 
-    chosen = [make(name, option="CELL")] if name else [make(each) for each in classes()]
+    chosen = [make(admit(name, "CELL"), option="CELL")] if name else [make(each) for each in classes()]
     facts = [_facts(cell) for cell in chosen]
     if as_json:
         return print(json.dumps(facts[0] if name else facts, ensure_ascii=False))
@@ -74,7 +76,7 @@ def _facts(cell):
     )
     more = "W.raw" in parameters(cell, 2, 3)
     return {
-        "name": cell.name, "about": inspect.getdoc(type(cell)), "paper": cell.paper,
+        "name": cell.name, "about": _about(type(cell)), "paper": cell.paper,
         "state": cell.states, "gates": cell.gates.split(), "quantities": list(t.named),
         "recurrent_products": t.stages, "parallel": t.linear is not None, "counter": cell.counter,
         "settings": cell.settings(), "start": dict(cell.init),
@@ -83,9 +85,16 @@ def _facts(cell):
     }  # fmt: skip
 
 
+def _about(kind):
+    """What a cell is for; nothing where it does not say so, and dataclass put its signature there."""
+    about = inspect.getdoc(kind)
+    return "" if about.startswith(f"{kind.__name__}(") else about
+
+
 def _print_cell(fact):
-    print(f"{fact['name']}: {fact['about']}\n")
-    print(f"paper       {fact['paper']}")
+    print(f"{fact['name']}{': ' * bool(fact['about'])}{fact['about']}\n")
+    if fact["paper"]:
+        print(f"paper       {fact['paper']}")
     print(f"state       {' '.join(fact['state'])}")
     print(f"gates       {' '.join(fact['gates']) or 'none made ahead of time'}")
     print(f"products    {' then '.join(' '.join(stage) for stage in fact['recurrent_products']) or 'none'}")

@@ -8,6 +8,7 @@ import typer
 
 from ..errors import CharrnnError
 from . import app, pipeable
+from .opening import CellOption, opened
 
 
 @app.command(rich_help_panel="Models")
@@ -15,6 +16,7 @@ from . import app, pipeable
 def inspect(
     ckpt: Annotated[Path, typer.Argument(help="A checkpoint, or a run's folder.", show_default=False)],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    cell: CellOption = None,
 ):
     """Show what a checkpoint is: settings, parameters by part, vocabulary, history, provenance."""
     from .. import checkpoint
@@ -23,7 +25,7 @@ def inspect(
     from ..vocab import Vocabulary
 
     path = checkpoint.find(ckpt)
-    _, record = checkpoint.load(path)
+    _, record = opened(path, cell)
     model, vocabulary = Model.from_record(record["model"]), Vocabulary(record["vocabulary"])
     counts = model.count()
     layers = [
@@ -58,6 +60,11 @@ def _history(path):
     return [{"step": row["step"], "bits": row["bits"]} for row in rows if row["event"] == "eval"]
 
 
+def _file(own):
+    """A row on the file that a person's own cell came from."""
+    return {"cell": f"{own['class']} of {own['file']}, sha256 {own['sha256'][:16]}"} if own else {}
+
+
 def _print_inspection(shown, vocabulary):
     from rich.console import Console
     from rich.table import Table
@@ -77,6 +84,7 @@ def _print_inspection(shown, vocabulary):
         f"{result['perplexity']:.3f} (validation)" if result else "not scored",
         "yardsticks": ", ".join(f"{name} {bits:.3f}" for name, bits in shown["yardsticks"].items()),
         "history": " ".join(f"{row['step']:,}:{row['bits']:.3f}" for row in shown["history"]) or "none beside it",
+        **_file(shown.get("cell_file")),
         "settings": ", ".join(f"{k} {v}" for k, v in shown["config"].items() if v not in (None, [])),
         "versions": ", ".join(f"{name} {version}" for name, version in shown["versions"].items()),
         "created": shown["created"],

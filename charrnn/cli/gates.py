@@ -10,6 +10,7 @@ import typer
 
 from ..errors import DataError, UsageError, nearest
 from . import WHOLE, app, cache, pipeable, text_of
+from .opening import CellOption, opened
 
 PIECE = 256  # symbols read between looks at what they did
 
@@ -34,6 +35,7 @@ def gates(
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object per character and layer; with --summary per quantity.")
     ] = False,
+    cell: CellOption = None,
 ):
     """Show what every quantity that a cell's equations name does while a text is read, above all its gates.
 
@@ -52,7 +54,7 @@ def gates(
     from ..corpus import Reading
 
     reading = Reading(False, encoding, errors)
-    watching = _Watching(ckpt, layer or [], gate or [], _unit(unit, as_json))
+    watching = _Watching(ckpt, cell, layer or [], gate or [], _unit(unit, as_json))
     title, pieces = watching.typed(typed, unknown) if text is None else watching.named(text, reading, unknown)
     sheet = None if as_json or summary else watching.sheet()
     for place, shown, layers in watching.read(title, pieces):
@@ -82,13 +84,13 @@ def _unit(text, several):
 class _Watching:
     """A model that reads, and what of it is to be told."""
 
-    def __init__(self, ckpt, layers, names, unit):
+    def __init__(self, ckpt, cell, layers, names, unit):
         from .. import checkpoint
         from ..gates import Tally, Watch, quantities
         from ..model import Model
         from ..vocab import Vocabulary
 
-        tensors, record = checkpoint.load(checkpoint.find(ckpt))
+        tensors, record = opened(ckpt, cell)
         self.model, self.vocabulary = Model.from_record(record["model"]), Vocabulary(record["vocabulary"])
         self.watch, self.unit, self.notes = Watch(self.model, checkpoint.weights(tensors)), unit, []
         if isinstance(unit, int) and unit >= self.model.hidden:
@@ -106,7 +108,7 @@ class _Watching:
 
     def named(self, text, reading, unknown):
         from ..corpus import known
-        from .texts import encoded, opened
+        from .texts import blocks, encoded
 
         try:
             paths = known.find([text], Path("data"), cache(), name="TEXT")
@@ -115,7 +117,7 @@ class _Watching:
         if len(paths) > 1:
             raise UsageError(f"TEXT {text}: the folder holds {len(paths)} files; name one")
         title = "standard input" if text == "-" else str(paths[0])
-        return title, encoded(opened(paths[0], self.vocabulary, reading, self.notes), self.vocabulary, unknown, title)
+        return title, encoded(blocks(paths[0], self.vocabulary, reading, self.notes), self.vocabulary, unknown, title)
 
     def read(self, title, pieces):
         """Reads the text; yields, piece by piece, the place of its first symbol, the symbols as text, and the values

@@ -9,6 +9,7 @@ import typer
 
 from ..errors import UsageError
 from . import NUMBER, WHOLE, app, pipeable, text_of
+from .opening import CellOption, opened
 
 
 @app.command(rich_help_panel="Models")
@@ -44,6 +45,7 @@ def sample(
     no_echo: Annotated[bool, typer.Option("--no-echo", help="Do not print the prompt.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per text and line.")] = False,
     out: Annotated[Path | None, typer.Option(help="Write to this new file instead.")] = None,
+    cell: CellOption = None,
 ):
     """Draw text from a trained model.
 
@@ -53,11 +55,10 @@ def sample(
     _check(length, top_k, top_p, min_p, count, unknown, seed, temperatures, as_json)
     if stop and "" in stop:
         raise UsageError("--stop '': must be a text to end after")
-    from .. import checkpoint
     from ..sample import Picking
 
     text = _prompt(prompt, prompt_file, prompt_from)
-    tensors, record = checkpoint.load(checkpoint.find(ckpt))
+    tensors, record = opened(ckpt, cell)
     drawing = _Drawing(tensors, record, text, length, stop or [], seed, count, unknown, not no_echo)
     sink = _sink(out)
     pickings = [Picking(t, top_k, top_p, min_p) for t in temperatures]

@@ -123,9 +123,9 @@ def _check_new(corpus, settings, out, overwrite):
     """What can be known to be wrong before anything heavy is imported."""
     if not corpus:
         raise UsageError("CORPUS: name a text, for instance: charrnn train pydocs --time 2m")
-    from ..cells import make
+    from ..cells import admit, make
 
-    make(settings.cell, settings.cell_settings()).check(settings.hidden)
+    make(admit(settings.cell), settings.cell_settings()).check(settings.hidden)
     from ..run import refuse
 
     refuse(out, overwrite)

@@ -11,6 +11,7 @@ import typer
 
 from ..errors import DataError, UsageError
 from . import WHOLE, app, cache, pipeable
+from .opening import CellOption, opened
 
 
 @app.command("eval", rich_help_panel="Models")
@@ -31,6 +32,7 @@ def evaluate(
     errors: Annotated[str, typer.Option(help="Bytes that are no text: strict or replace.")] = "strict",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per text.")] = False,
+    cell: CellOption = None,
 ):
     """Score texts: nats and bits per character, bits per byte, perplexity, accuracy.
 
@@ -48,7 +50,7 @@ def evaluate(
         raise UsageError(f"--part {part}: is for a run's own corpus; leave it out where texts are named")
     from ..corpus import Reading
 
-    scoring = _Scoring(ckpt, device, windows, unknown, Reading(False, encoding, errors))
+    scoring = _Scoring(ckpt, cell, device, windows, unknown, Reading(False, encoding, errors))
     rows = []
     for text in scoring.own(part or "val") if not texts else scoring.named(texts):
         scored = scoring.score(text)
@@ -83,13 +85,13 @@ class _Text:
 class _Scoring:
     """A model ready to score."""
 
-    def __init__(self, ckpt, device, windows, unknown, reading):
+    def __init__(self, ckpt, cell, device, windows, unknown, reading):
         from .. import checkpoint
         from ..model import Model
         from ..vocab import Vocabulary
         from .session import _device
 
-        tensors, self.record = checkpoint.load(checkpoint.find(ckpt))
+        tensors, self.record = opened(ckpt, cell)
         import torch
 
         from ..engine import choose, on_numpy, on_torch  # noqa: F401
@@ -139,19 +141,19 @@ class _Scoring:
     def _read(self, title, path):
         import numpy as np
 
-        from .texts import encoded, opened
+        from .texts import blocks, encoded
 
-        blocks, unseen, length, notes = [np.empty(0, np.uint8)], {}, 0, []
-        whole = opened(path, self.vocabulary, self.reading, notes)
+        parts, unseen, length, notes = [np.empty(0, np.uint8)], {}, 0, []
+        whole = blocks(path, self.vocabulary, self.reading, notes)
         for ids, text, absent in encoded(whole, self.vocabulary, self.unknown, title):
-            blocks.append(ids)
+            parts.append(ids)
             unseen |= {length + int(i): text[i] for i in absent}
             length += len(ids)
         for note in notes:
             print(f"note: {note}", file=sys.stderr)
         if length < 2:
             raise DataError(f"{title}: has {length} characters; at least 2 are needed to predict one from another")
-        return _Text(title, np.concatenate(blocks), unseen)
+        return _Text(title, np.concatenate(parts), unseen)
 
     def score(self, text):
         from ..evaluate import score, windows

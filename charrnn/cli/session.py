@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from .. import __version__, checkpoint
+from ..cells.own import bare, in_file, origin, retyped
 from ..config import Config, complete, flag, resumed, to_toml
 from ..engine.allocator import held, keep_buffers
 from ..errors import CharrnnError, CheckpointError, Interrupted, UsageError
@@ -20,6 +21,7 @@ from ..progress import Reporter, duration, in_bits, short
 from ..run import Run, latest
 from ..vocab import Vocabulary, name_of
 from . import STOPS, cache
+from .opening import opened, tried
 
 # The settings that decide which weights there are:
 SHAPE = ("cell", "embed", "hidden", "layers", "skips", "residual", "norm", "attention")
@@ -42,9 +44,10 @@ def new_session(corpus: list[str], typed: dict, init_from: Path | None) -> Sessi
     """A new run; with --init-from the model is the other's, and what is typed must not contradict its weights."""
     tensors = record = None
     if init_from:
-        tensors, record = checkpoint.load(checkpoint.find(init_from))
+        tensors, record, typed = _opened(init_from, typed)
         typed = _inherited(complete(record["config"]), typed, init_from)
     config = Config(**typed)
+    _model(config, 2)  # what is wrong with it is told before the corpus is read
     from ..corpus import known
 
     data = Path("data")
@@ -62,11 +65,18 @@ def _inherited(saved, typed, init_from):
     return {"zoneout": saved["zoneout"]} | typed | {name: saved[name] for name in fixed}
 
 
+def _opened(path, typed):
+    """A checkpoint, and what was typed with its cell as the checkpoint has it: a cell in a file is named again."""
+    cell = typed.get("cell") if in_file(typed.get("cell", "")) else None
+    tensors, record = opened(path, cell)
+    return tensors, record, typed | {"cell": record["config"]["cell"]} if cell else typed
+
+
 def resume_session(named: list[str] | None, typed: dict) -> Session:
     """A run that goes on, from its last.pt."""
     folder = Path(named[0]) if named else latest(Path("checkpoints"))
     folder = folder.parent if folder.is_file() else folder
-    tensors, record = checkpoint.load(folder / "last.pt")
+    tensors, record, typed = _opened(folder / "last.pt", typed)
     config = resumed(record["config"], typed)
     paths, val_paths = ([Path(p) for p in record["paths"][kind]] for kind in ("train", "val"))
     return Session(config, paths, val_paths, record["title"], folder, tensors, record)
@@ -101,7 +111,8 @@ def run(session: Session, out: Path | None, overwrite: bool, report: Reporter, a
         for note in folder.cut(session.record["logs"]):
             report.note(note)
     else:
-        folder = Run.create(out, f"{session.title[:40]}-{session.config.cell}", to_toml(session.config), overwrite)
+        cell = trainer.model.cell.rpartition(":")[2]  # without the file that it may come from
+        folder = Run.create(out, f"{session.title[:40]}-{cell}", to_toml(session.config), overwrite)
     report.table(_plan(session, corpus, trainer, folder, marks))
     with contextlib.closing(folder), stop, report.live():
         result = _train(trainer, folder, _record(session, corpus, trainer.model, marks))
@@ -148,7 +159,7 @@ def _train(trainer, folder, record):
     try:
         return trainer.train(folder, record)
     except Interrupted as error:
-        again = shlex.join(["charrnn", "train", "--resume", str(folder.folder)])
+        again = shlex.join(["charrnn", "train", "--resume", str(folder.folder), *retyped(trainer.model.cell)])
         raise Interrupted(f"{error}; go on with: {again}", error.signal) from None
 
 
@@ -233,8 +244,8 @@ def _threads(number):
 
 def _model(config, symbols):
     """The model of these settings; UsageError where one of them has no effect on it."""
-    own = {name: getattr(config, name) for name in (*SHAPE, "zoneout")}
-    model = Model(symbols=symbols, settings=config.cell_settings(), **own)
+    own = {name: getattr(config, name) for name in (*SHAPE, "zoneout")} | {"cell": bare(config.cell)}
+    model = tried(Model(symbols=symbols, settings=config.cell_settings(), **own))
     if config.residual and not any(model.passes):
         raise UsageError(
             f"--residual: has no effect on one layer where --embed {model.embed} is not --hidden {model.hidden}"
@@ -351,11 +362,12 @@ def _record(session, corpus, model, marks):
     from ..train import lasting
 
     if session.folder is not None:
-        return lasting(session.record) | {"config": session.config.record()}
+        return lasting(session.record) | {"config": session.config.record(), "cell_file": origin(model.cell)}
     versions = {"charrnn": __version__, "torch": torch.__version__, "numpy": numpy.__version__}
     return {
-        "config": session.config.record(),
+        "config": session.config.record() | {"cell": model.cell},
         "model": model.record(),
+        "cell_file": origin(model.cell),
         "vocabulary": corpus.vocabulary.document,
         "title": session.title,
         "corpus": {"names": [Path(n).name for n in corpus.names], "digest": corpus.digest, "parts": corpus.parts},

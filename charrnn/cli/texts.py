@@ -4,7 +4,7 @@ from ..corpus import BLOCK, read_texts
 from ..errors import DataError
 
 
-def opened(path, vocabulary, reading, notes):
+def blocks(path, vocabulary, reading, notes):
     """A file as blocks of text; of bytes, where the symbols are bytes."""
     if not vocabulary.of_bytes:
         yield from read_texts(path, reading, notes)
@@ -16,13 +16,13 @@ def opened(path, vocabulary, reading, notes):
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def encoded(blocks, vocabulary, unknown, title):
+def encoded(pieces, vocabulary, unknown, title):
     """Each block as ids (T,), the block itself, and the places in it that the model never saw; with `unknown` "error"
     the first of them is a DataError that names it and its place in the text."""
     import numpy as np
 
     length = 0
-    for block in blocks:
+    for block in pieces:
         if vocabulary.of_bytes:
             yield np.frombuffer(block, np.uint8), block, ()
             continue
