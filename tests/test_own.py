@@ -165,6 +165,7 @@ def test_a_checkpoint_keeps_names_and_a_digest(charrnn, corpus):
         assert b"hidden-place" not in path.read_bytes() and b"tanh" not in path.read_bytes()
     page = charrnn("inspect", "run", "--cell", "hidden-place/mycell.py:SlowMemory").out
     assert f"SlowMemory of mycell.py, sha256 {sha256[:16]}" in page
+    assert "layer 1: SlowMemory " in page and "…" not in page
 
 
 def test_no_code_runs_from_a_checkpoint(charrnn, slow, mine):

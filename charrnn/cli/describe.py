@@ -95,7 +95,7 @@ def _print_inspection(shown, vocabulary):
     table.add_row("embedding", "(T, B)", f"(T, B, {model['embed']})", "", f"{shown['parts']['embedding']:,}", "V D")
     for layer in shown["layers"]:
         state = " ".join(layer["state"])
-        part = f"layer {layer['layer']}: {layer['cell']}"
+        part = f"layer {layer['layer']}: {layer['cell'].rpartition(':')[2]}"
         table.add_row(part, layer["input"], layer["output"], state, f"{layer['parameters']:,}", layer["formula"])
     if "norms" in shown["parts"]:
         width = f"(T, B, {model['hidden']})"
