@@ -543,6 +543,13 @@ def test_rows_of_training(inside):
     assert first["peak_share"] == pytest.approx(6 * 32 * 6656 / (2 * 16**3))
 
 
+@every_cell
+def test_every_cell_has_rows(inside, cell):
+    rows = [*train.rows([cell], ["tiny"], ROUND, silent), *sample.rows([cell], ["tiny"], [1, 3], ROUND, silent)]
+    assert {check(row)["cell"] for row in rows} == {cell} and len(rows) == (7 if cell in work.KINDS else 6)
+    assert all(row["engine"] for row in rows if row["bench"] == "train" and row["way"] == "charrnn")
+
+
 def test_rows_of_scaling(inside):
     rows = [check(row) for row in train.scaling(["gru"], ["tiny"], ROUND, silent)]
     assert [row["doubled"] for row in rows] == [None, "hidden", "length", "batch"]
