@@ -560,6 +560,7 @@ def test_runs_of_equal_time(charrnn, corpus, here):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the children of a process")
+@pytest.mark.skipif(sys.platform != "linux", reason="the processes of a process are looked up in /proc")
 def test_a_comparison_that_was_killed_goes_on_where_it_was(charrnn, corpus, here):
     """A real one, with a process for each run, killed in its second run; then gone on with in this process."""
     asked = ("compare", corpus, "--cells", "rnn,lstm", "--seeds", 1, *TINY)
