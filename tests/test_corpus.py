@@ -309,8 +309,7 @@ def test_a_note_about_a_damaged_cache_reaches_the_user_and_the_run_is_the_same(c
     monkeypatch.setenv("CHARRNN_CACHE", str(CACHE))
     train = ("train", write("a.txt", FILLER), *TINY, "--steps", 2, "-q", "--json", "--out")
     before = charrnn(*train, "before")
-    entry, _ = entries()  # and the yardsticks of this corpus
-    assert entry.suffix == ".ids"
+    (entry,) = (path for path in entries() if path.suffix == ".ids")  # the yardsticks lie there too
     entry.write_bytes(entry.read_bytes()[::-1])
     after = charrnn(*train, "after")
     assert before.status == after.status == 0 and "was damaged and is made again" not in before.err
