@@ -155,6 +155,16 @@ def test_foreign_load(worked, own, seconds, loaded):
     assert foreign_load(None, (1.0, 2), own, seconds) is foreign_load((1.0, 2), None, own, seconds) is None
 
 
+def test_what_others_use_is_looked_at_beforehand():
+    world = World()
+
+    def sleep(seconds):
+        world.now, world.worked = world.now + seconds, world.worked + seconds / 2
+
+    assert timing.used_by_others(world.clock, sleep, world.busy) == pytest.approx(0.25)
+    assert timing.used_by_others(world.clock, sleep, lambda: None) is None
+
+
 def test_what_linux_tells_of_its_processors():
     text = "cpu  100 20 30 9000 700 1 2 40 5 5\ncpu0 1 1 1 1 1 1 1 1 0 0\ncpu1 1 1 1 1 1 1 1 1 0 0\nintr 7\n"
     assert timing.read_stat(text, 100) == (
@@ -477,6 +487,7 @@ def inside(monkeypatch):
     for room in (train, sample, encode):
         monkeypatch.setattr(room, "Worker", Inside)
     monkeypatch.setattr(training, "SIDES", (16,))
+    monkeypatch.setattr(timing, "LOOK", 0.0)
 
 
 def silent(text):
@@ -687,6 +698,13 @@ def test_tables_of_all_kinds_fit_the_screen(charrnn, inside, monkeypatch):
         assert (done.status, done.err) == (0, "") and max(map(len, done.out.splitlines())) <= 80
     scaled = charrnn("bench", "train", "--cells", "rnn", "--sizes", "tiny", "--rounds", 1, "--scaling", "--loss", 8).out
     assert [part in scaled for part in ("as it is", "length twice", "rnn tiny: 8 steps", "nats")] == [True] * 4
+
+
+def test_a_busy_machine_is_told_beforehand(charrnn, inside, monkeypatch):
+    monkeypatch.setattr(timing, "used_by_others", lambda: 0.42)
+    arguments = ["bench", "encode", "--characters", 1000, "--rounds", 1]
+    assert charrnn(*arguments).err.startswith("note: others use 42% of this machine now; ")
+    assert charrnn(*arguments, "-q").err == ""
 
 
 def test_json_is_one_row_a_line_and_nothing_else(charrnn, inside):

@@ -14,6 +14,7 @@ from statistics import median, quantiles
 FOREIGN = 0.03  # the share of the machine that others may use while a sample is taken
 TICK = 0.01  # seconds; the system counts the time of its processors no finer
 SHORTEST = 0.05  # seconds of which that can tell anything
+LOOK = 0.3  # seconds for which the machine is looked at beforehand
 TURN = 0.3  # seconds of a turn, in which the work is repeated
 FEWEST = 5  # rounds that are to fit: where time is short, turns are
 
@@ -141,6 +142,17 @@ def foreign_load(before, after, own: float, seconds: float) -> bool | None:
     if worked < own / 2 - slack:
         return None  # a sandbox whose counters stand still
     return worked - own > FOREIGN * seconds * processors + slack
+
+
+def used_by_others(clock=time.monotonic, sleep=time.sleep, busy=None) -> float | None:
+    """The share of the machine that others use now, while we look on; None where nobody can tell."""
+    busy = busy or processors_busy
+    before, start = busy(), clock()
+    sleep(LOOK)
+    after, seconds = busy(), clock() - start
+    if before is None or after is None or seconds < SHORTEST:
+        return None
+    return min(1.0, (after[0] - before[0]) / (seconds * after[1]))
 
 
 def processors_busy() -> tuple[float, int] | None:

@@ -185,7 +185,12 @@ def _say(quiet):
 
 
 def _plan(say, number, settings):
-    """How long it will take, where that is known."""
+    """How long it will take, where that is known, and whether now is the time for it."""
+    from ..bench import timing
+
+    share = timing.used_by_others() or 0.0
+    if share > timing.FOREIGN:
+        say(f"note: others use {share:.0%} of this machine now; what they disturb is dropped, a quiet hour is better")
     limit, several = settings.limit, "s" * (number > 1)
     if limit.rounds < float("inf"):
         return say(f"{number} comparison{several} of {limit.rounds} rounds")
@@ -213,7 +218,7 @@ def _print(rows, as_json):
 class _Table:
     """Prints rows one by one, with a heading where another case begins, and explains at the end what needs it."""
 
-    WIDTHS = (-22, 7, 19, 8, 17, 7)  # below 0: to the left
+    WIDTHS = (-21, 7, 19, 6, 16, 6)  # below 0: to the left
 
     def __init__(self):
         self.heading, self.loads = None, set()
@@ -238,7 +243,7 @@ class _Table:
 
     def _line(self, *cells):
         shown = (f"{text:<{-n}}" if n < 0 else f"{text:>{n}}" for text, n in zip(cells, self.WIDTHS, strict=True))
-        print("".join(shown).rstrip(), flush=True)
+        print(" ".join(shown).rstrip(), flush=True)
 
     def _kept(self, row):
         """How many of its samples a row keeps, marked where they are not to be trusted."""
@@ -251,32 +256,32 @@ class _Table:
         title += f"{row['length']}, {row['precision']}; peak {row['peak_flops'] / 1e9:.0f} GFLOP/s"
         way = f"{row['way']}, {row['engine']}" if row["engine"] and row["ratio"] is None else row["way"]
         cells = (
-            f"  {way}", _speed(row), _span(row["seconds"], 1e3), f"{row['peak_share']:.0%}", _span(row["ratio"]),
+            f"  {way}", _speed(row), _time(row["seconds"]), f"{row['peak_share']:.0%}", _span(row["ratio"]),
             self._kept(row),
         )  # fmt: skip
-        return ("chars/s", "ms per step", "of peak", "times as fast", "kept"), title, cells
+        return ("chars/s", "time of a step", "peak", "times as fast", "kept"), title, cells
 
     def _sample(self, row):
         several = "s" * (row["streams"] > 1)
         title = f"{row['cell']} {row['size']}: {row['layers']} x {row['hidden']}, {row['streams']} stream{several}; "
         title += f"{row['weight_bytes'] / 1e6:.3g} MB of weights at {row['bandwidth'] / 1e9:.3g} GB/s"
         cells = (
-            f"  {row['way']}", _speed(row), _span(row["seconds"], 1e6), f"{row['bandwidth_share']:.0%}",
+            f"  {row['way']}", _speed(row), _time(row["seconds"]), f"{row['bandwidth_share']:.0%}",
             _span(row["ratio"]), self._kept(row),
         )  # fmt: skip
-        return ("chars/s", "us per step", "of b/w", "times as fast", "kept"), title, cells
+        return ("chars/s", "time of a step", "b/w", "times as fast", "kept"), title, cells
 
     def _encode(self, row):
-        memory = f"{row['memory'] / row['ids_bytes']:.1f}" if row["memory"] is not None else "-"
+        memory = f"{row['memory'] / row['ids_bytes']:.1f}x" if row["memory"] is not None else "-"
         cells = (
-            f"  {row['way']}", _speed(row), _span(row["seconds"], 1e3), memory, _span(row["ratio"]), self._kept(row),
+            f"  {row['way']}", _speed(row), _time(row["seconds"]), memory, _span(row["ratio"]), self._kept(row),
         )  # fmt: skip
         title = f"{row['script']}: {row['symbols']} symbols"
-        return ("chars/s", "ms per pass", "mem/ids", "times as fast", "kept"), title, cells
+        return ("chars/s", "time of a pass", "memory", "times as fast", "kept"), title, cells
 
     def _start(self, row):
-        cells = (f"  {row['way']}", "", _span(row["seconds"], 1e3), "", "", self._kept(row))
-        return ("", "ms", "", "", "kept"), "", cells
+        cells = (f"  {row['way']}", "", _time(row["seconds"]), "", "", self._kept(row))
+        return ("", "time", "", "", "kept"), "", cells
 
     def _scaling(self, row):
         title = f"{row['cell']} {row['size']}"
@@ -286,8 +291,8 @@ class _Table:
         way, time, work = "  as it is", None, ""
         if row["doubled"]:
             way, time, work = f"  {row['doubled']} twice", row["time_ratio"], f"{row['flops_ratio']:.2f}"
-        cells = (way, "", _span(row["seconds"], 1e3), work, _span(time), self._kept(row))
-        return ("", "ms per step", "work", "time", "kept"), self.base, cells
+        cells = (way, "", _time(row["seconds"]), work, _span(time), self._kept(row))
+        return ("", "time of a step", "work", "times as long", "kept"), self.base, cells
 
     def _loss(self, row):
         title = f"{row['cell']} {row['size']}: {row['steps']} steps"
@@ -309,12 +314,16 @@ def _speed(row):
     return short(row["characters_per_second"]["median"])
 
 
-def _span(spread, scale=1.0):
-    """A median with its quartiles, in three digits."""
-    if spread is None:
-        return ""
+def _time(spread):
+    """A time with its quartiles, in the unit that suits it."""
+    unit, scale = next(((u, k) for u, k in (("s", 1), ("ms", 1e3)) if spread["median"] * k >= 1), ("us", 1e6))
     median, low, high = (_digits(value * scale) for value in spread.values())
-    return f"{median} ({low}-{high})"
+    return f"{median} {unit} ({low}-{high})"
+
+
+def _span(spread):
+    """A ratio with its quartiles; nothing where there is none."""
+    return "{} ({}-{})".format(*map(_digits, spread.values())) if spread else ""
 
 
 def _digits(value):
