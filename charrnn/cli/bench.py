@@ -272,7 +272,10 @@ class _Table:
         return ("chars/s", "time of a step", "b/w", "times as fast", "kept"), title, cells
 
     def _encode(self, row):
-        memory = f"{row['memory'] / row['ids_bytes']:.1f}x" if row["memory"] is not None else "-"
+        from ..progress import short
+
+        times = row["memory"] / row["ids_bytes"] if row["memory"] is not None else None
+        memory = "-" if times is None else f"{times:.1f}x" if times < 100 else f"{short(times)}x"
         cells = (
             f"  {row['way']}", _speed(row), _time(row["seconds"]), memory, _span(row["ratio"]), self._kept(row),
         )  # fmt: skip
