@@ -2,9 +2,11 @@
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,6 +81,20 @@ def sentences(count: int, seed: int = 0) -> str:
     who, does = ["The cat", "A dog", "Zoë", "Ein Bär", "Мышь", "猫"], ["sees", "eats", "likes", "finds"]
     what = ["the fish", "a bone", "the café", "some bread", "nothing at all"]
     return "".join(f"{pick(who)} {pick(does)} {pick(what)}.\n" for _ in range(count))
+
+
+def plain(screen: str) -> str:
+    """The screen without escape codes."""
+    return re.sub(r"\x1b(?:\[[0-9;?]*[A-Za-z]|\].*?\x07)", "", screen)
+
+
+def width(line: str) -> int:
+    """Columns that a line takes: two for wide characters, none for combining ones."""
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in line)
+
+
+def too_wide(text: str, columns: int = 80) -> list[str]:
+    return [line for line in re.split(r"[\r\n]+", plain(text)) if width(line) > columns]
 
 
 @pytest.fixture

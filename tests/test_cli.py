@@ -42,7 +42,7 @@ def boxed(answer) -> str:
 
 
 def test_the_commands():
-    assert list(COMMANDS) == ["train", "sample", "eval", "inspect", "cells", "corpora"]
+    assert list(COMMANDS) == ["train", "sample", "eval", "inspect", "gates", "cells", "corpora"]
 
 
 def test_alone_it_prints_its_help(charrnn):
@@ -433,7 +433,14 @@ def test_print_config_is_a_config(charrnn, corpus):
 
 def test_a_command_leaves_nothing_else(charrnn, trained):
     """Looking, sampling and scoring write no file where they are called."""
-    for command in (["cells"], ["corpora"], ["inspect", trained], ["sample", trained, "-n", 5], ["eval", trained]):
+    for command in (
+        ["cells"],
+        ["corpora"],
+        ["inspect", trained],
+        ["sample", trained, "-n", 5],
+        ["eval", trained],
+        ["gates", trained, "--text", "the"],
+    ):
         assert charrnn(*command).status == 0
         assert os.listdir() == []
 

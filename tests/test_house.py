@@ -16,7 +16,7 @@ FLOORS = [  # from the ground up; a room is a module or a folder of the package
     {"engine", "corpus"},
     {"model", "stream", "yardstick"},
     {"checkpoint", "optim", "progress", "run"},
-    {"evaluate"},
+    {"evaluate", "gates"},
     {"train", "sample"},
     set(),  # floor 6: compare, probe, bench, report, once they are there
     {"cli"},
@@ -33,6 +33,7 @@ THIRD_PARTY = {  # what a room imports as soon as it is imported itself; anythin
     "optim": {"torch"},
     "progress": {"rich"},
     "evaluate": {"numpy", "torch"},
+    "gates": {"numpy", "rich"},
     "train": {"numpy", "torch"},
     "sample": {"numpy"},
     "cli": {"typer"},
@@ -257,9 +258,10 @@ def test_sampling_imports_neither_torch_nor_tokenizers(imported, trained):
     assert "numpy" in imported("sample", trained / "best.pt", "-n", 1, "--json")[1]  # the probe sees what is there
 
 
-@pytest.mark.parametrize("command", ["cells", "corpora", "inspect"])
+@pytest.mark.parametrize("command", [["cells"], ["corpora"], ["inspect"], ["gates", "--text", "the fish"]])
 def test_looking_imports_no_torch(imported, trained, command):
-    status, packages = imported(command, *([trained] if command == "inspect" else []))
+    name, *options = command
+    status, packages = imported(name, *([trained] if name in ("inspect", "gates") else []), *options)
     assert status == 0 and not packages & {"torch", "tokenizers"}
 
 

@@ -1,13 +1,14 @@
 """What a person sees: a live bar, Ctrl-C, 80 columns, colours only where they are wanted."""
 
+import json
 import os
 import re
 import sys
-import unicodedata
 from pathlib import Path
 
+import numpy as np
 import pytest
-from conftest import TINY
+from conftest import TINY, plain, too_wide, width
 
 from charrnn import checkpoint
 
@@ -48,20 +49,6 @@ def ended(child) -> tuple[int, str]:
     screen = child.read()
     child.wait()
     return child.exitstatus, screen
-
-
-def plain(screen: str) -> str:
-    """The screen without escape codes."""
-    return re.sub(r"\x1b(?:\[[0-9;?]*[A-Za-z]|\].*?\x07)", "", screen)
-
-
-def width(line: str) -> int:
-    """Columns that a line takes: two for wide characters, none for combining ones."""
-    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in line)
-
-
-def too_wide(text: str, columns: int = 80) -> list[str]:
-    return [line for line in re.split(r"[\r\n]+", plain(text)) if width(line) > columns]
 
 
 # ---- training
@@ -159,10 +146,52 @@ def test_a_text_is_never_coloured(terminal, charrnn, trained):
     assert screen.replace("\r\n", "\n") == charrnn("sample", trained, "-n", 100, "-p", "red").out
 
 
+GROUND = re.compile(r"\x1b\[38;2;(\d+);\d+;\d+;48;2;(\d+);(\d+);(\d+)m(.)\x1b\[0m")
+
+
+def test_the_colours_of_gates(terminal, charrnn, trained):
+    """Each character on a ground that says its value: a gate from dark to bright, a signed one from blue to red."""
+    typed = ("--text", "the fish", "--layer", 1, "--unit", 2)
+    told = [json.loads(line)["values"] for line in charrnn("gates", trained, *typed, "--json").out.splitlines()]
+    status, screen = ended(terminal("gates", trained, *typed, COLORTERM="truecolor"))
+    assert status == 0 and too_wide(screen) == []
+    tracks = {line[2]: GROUND.findall(line) for line in screen.split("\r\n") if re.match(r"1 \w  ", line)}
+    assert list(tracks) == ["i", "f", "g", "o", "c", "h"]
+    for name, found in tracks.items():
+        assert "".join(character for *_, character in found) == "the fish"
+        values = [row[name] for row in told]
+        grounds = [tuple(map(int, numbers[1:4])) for numbers in found]
+        scale = max(map(abs, values)) if name == "c" else 1
+        for value, ground in zip(values, grounds, strict=True):
+            low, middle, high = [(24, 24, 52), (36, 128, 140), (250, 230, 90)]
+            share = value
+            if name in "gch":
+                low, middle, high, share = (40, 90, 210), (228, 228, 228), (214, 50, 44), (value / scale + 1) / 2
+            ends = (low, middle) if share < 0.5 else (middle, high)
+            exact = [a + (b - a) * (2 * share % 1 if share < 1 else 1) for a, b in zip(*ends, strict=True)]
+            assert np.abs(np.array(exact) - ground).max() < 15, (name, value)  # one of 32 shades
+        for (ink, *_), ground in zip(found, grounds, strict=True):
+            assert abs(int(ink) - np.dot(ground, (0.299, 0.587, 0.114))) > 100  # it can be read
+    legend = screen[: screen.index("1 i  ")]
+    assert (
+        " 0 " in plain(legend) and "-1 " in plain(legend) and f"1 c by {max(abs(r['c']) for r in told):.3g}" in legend
+    )
+
+
+def test_gates_without_colours_are_those_of_a_pipe(terminal, charrnn, trained):
+    typed = ("gates", trained, "--text", "the fish")
+    page = charrnn(*typed).out
+    for environment in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
+        status, screen = ended(terminal(*typed, **environment))
+        assert status == 0 and plain(screen).replace("\r\n", "\n") == page
+    coloured = ended(terminal(*typed))[1]
+    assert ESCAPE in coloured and "tenths" not in coloured and plain(coloured).count("the fish") == 12
+
+
 # ---- 80 columns
 
 
-COMMANDS = [[], ["train"], ["sample"], ["eval"], ["inspect"], ["cells"], ["corpora"]]
+COMMANDS = [[], ["train"], ["sample"], ["eval"], ["inspect"], ["gates"], ["cells"], ["corpora"]]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(command) or "charrnn")

@@ -1,5 +1,6 @@
 """A step, run once on symbols: which parameters there are, which products, in what order, under which names."""
 
+import operator
 import sys
 from fractions import Fraction
 from functools import lru_cache
@@ -45,8 +46,10 @@ def _arithmetic(name, symbol):
         setattr(Symbol, f"__r{name}__", reflected)
 
 
+_FUNCTIONS = {}
 for _name, _symbol in dict(add="+", sub="-", mul="*", truediv="/", matmul="@", mod="%", eq="==", ge=">=").items():
     _arithmetic(_name, _symbol)
+    _FUNCTIONS[_symbol] = getattr(operator, _name)
 Symbol.__neg__ = lambda self: Symbol("-", 0, self)
 for _name, _operator in base.OPERATORS.items():
     _operator.register(Symbol, lambda *arguments, _name=_name: Symbol(_name, *arguments))
@@ -119,6 +122,19 @@ def ordered(results):
             seen.add(symbol)
             waiting += symbol.inputs
     return sorted(seen, key=lambda symbol: symbol.serial)
+
+
+def evaluate(symbols, leaf):
+    """A traced step run again, on values of any kind: the value of each of the symbols, given in order; that of a leaf
+    is leaf("U.i")."""
+    values = {}
+    for symbol in symbols:
+        if symbol.operator == "leaf":
+            values[symbol] = leaf(symbol.arguments[0])
+        else:
+            function = _FUNCTIONS.get(symbol.operator) or base.OPERATORS[symbol.operator]
+            values[symbol] = function(*(values[a] if isinstance(a, Symbol) else a for a in symbol.arguments))
+    return values
 
 
 trace = lru_cache(maxsize=None)(Trace)

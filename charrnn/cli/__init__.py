@@ -123,4 +123,4 @@ def main() -> None:
         sys.exit(error.status)
 
 
-from . import learn, generate, score, catalog  # noqa: E402, F401, I001  (each adds its commands, in this order)
+from . import learn, generate, score, describe, gates, catalog  # noqa: E402, F401, I001  (each adds its commands, in this order)
