@@ -195,7 +195,7 @@ def test_no_checkpoint(charrnn, trained, command):
     assert answer.status == 5 and "text.txt: is damaged or no checkpoint" in answer.err
 
 
-# ---- texts
+# ---- texts, and adapting
 
 
 def test_without_a_text_it_is_the_corpus_of_the_first(charrnn, trained, other):
@@ -213,6 +213,16 @@ def test_a_member_that_read_another_corpus_is_named(charrnn, trained):
     answer = charrnn("eval", trained, "--ensemble", "own")
     assert answer.status == 0 and "note: own: was trained on another corpus" in answer.err
     assert charrnn("eval", trained, "--ensemble", trained).err == ""
+
+
+def test_an_ensemble_adapts(charrnn, trained, other):
+    path = write("text.txt", sentences(60, seed=8).replace("eats", "aets").replace("the ", "de "))
+    options = (trained, path, "--ensemble", other, "--dynamic", "--dynamic-rate")
+    (still,), (moving,) = scores(charrnn, *options, 0), scores(charrnn, *options, 2e-3)
+    assert still["dynamic"]["nats"] == pytest.approx(still["nats"], abs=1e-6)  # float32, in pieces and in one
+    assert moving["nats"] == still["nats"] > moving["dynamic"]["nats"] + 0.05
+    answer = charrnn("eval", *options, 2e-3)
+    assert "dynamic nats" in answer.out and answer.out.splitlines()[-1].startswith("ensemble of 2")
 
 
 # ---- drawing text

@@ -17,7 +17,7 @@ FLOORS = [  # from the ground up; a room is a module or a folder of the package
     {"model", "stream", "yardstick"},
     {"checkpoint", "ensemble", "optim", "progress", "run"},
     {"evaluate", "gates"},
-    {"train", "sample"},
+    {"adapt", "train", "sample"},
     set(),  # floor 6: compare, probe, bench, report, once they are there
     {"cli"},
     {"__main__"},  # the door
@@ -35,6 +35,7 @@ THIRD_PARTY = {  # what a room imports as soon as it is imported itself; anythin
     "progress": {"rich"},
     "evaluate": {"numpy", "torch"},
     "gates": {"numpy", "rich"},
+    "adapt": {"numpy", "torch"},
     "train": {"numpy", "torch"},
     "sample": {"numpy"},
     "cli": {"typer"},
@@ -244,6 +245,7 @@ def imported(process):
         (2, ["train"]),
         (2, ["sample", "x", "--temperature", "hot"]),
         (2, ["eval", "x", "--per", "word"]),
+        (2, ["eval", "x", "--dynamic", "--windows", "8"]),
         (2, ["cells", "lstn"]),
         (0, ["train", "--print-config"]),
     ],
