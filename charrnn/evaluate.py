@@ -56,7 +56,7 @@ def score(model, weights, ids, run, lanes: int = 1, between=lambda: None) -> Sco
     lanes = max(1, min(lanes, (len(ids) - 1) // (4 * WARM_UP)))
     part = -(-(len(ids) - 1) // lanes)  # targets of one lane; the last lane may have fewer
     ahead = WARM_UP if lanes > 1 else 0
-    like = weights["embedding"]
+    like = next(iter(weights.values()))
     p, state = model.bind(weights), model.initial_state(zeros(like, lanes, model.hidden))
     starts = np.arange(lanes) * part  # (B,)
     nats, right = np.empty((lanes, part)), np.empty((lanes, part), bool)
@@ -100,7 +100,7 @@ def _first_fresh(state, fresh):
 @torch.no_grad()
 def windows(model, weights, ids, run, length: int, between=lambda: None) -> Score:
     """As `score`, but with the state reset every `length` symbols, for parity with models of a fixed context."""
-    like = weights["embedding"]
+    like = next(iter(weights.values()))
     p, count = model.bind(weights), (len(ids) - 1) // length
     nats, right = np.empty((count, length)), np.empty((count, length), bool)
     side = max(1, CHUNK // (width(model) * length))  # windows scored side by side

@@ -97,6 +97,28 @@ class Sampler:
         return program, [{name: next(arrays) for name in own} for own in before]
 
 
+class SamplerEnsemble:
+    """Several samplers of the same symbols as one: the probability of a symbol is the mean of what they give it."""
+
+    def __init__(self, samplers: list[Sampler]):
+        self.samplers = samplers
+
+    def start(self) -> list[dict]:
+        """As Sampler.start; the state is that of all their layers."""
+        return [layer for sampler in self.samplers for layer in sampler.start()]
+
+    def step(self, ids: np.ndarray, state: list[dict]) -> tuple[np.ndarray, list[dict]]:
+        """As Sampler.step; the logits are the logarithms of the mean probabilities, but for a constant."""
+        expected, after, first = [], [], 0
+        for sampler in self.samplers:
+            layers = sampler.model.layers
+            logits, own = sampler.step(ids, state[first : first + layers])
+            expected.append(logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True))
+            after += own
+            first += layers
+        return np.logaddexp.reduce(expected), after
+
+
 def generate(sampler, prompt: np.ndarray, picking: Picking, seed: int, streams: range, forbidden: int | None = None):
     """Yields the next symbol of every stream, (B,), without end; the prompt (N,), N >= 1, is not repeated.
 

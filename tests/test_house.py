@@ -15,9 +15,9 @@ FLOORS = [  # from the ground up; a room is a module or a folder of the package
     {"cells", "vocab", "config"},  # floor 0
     {"engine", "corpus"},
     {"model", "stream", "yardstick"},
-    {"checkpoint", "noise", "optim", "progress", "run"},
+    {"checkpoint", "ensemble", "noise", "optim", "progress", "run"},
     {"evaluate", "gates"},
-    {"train", "sample"},
+    {"adapt", "train", "sample"},
     {"bench", "compare", "report"},  # floor 6, where probe belongs too
     {"cli"},
     {"__main__"},  # the door
@@ -30,11 +30,13 @@ THIRD_PARTY = {  # what a room imports as soon as it is imported itself; anythin
     "stream": {"numpy"},
     "yardstick": {"numpy"},
     "checkpoint": {"numpy"},
+    "ensemble": {"torch"},
     "noise": {"numpy", "torch"},
     "optim": {"torch"},
     "progress": {"rich"},
     "evaluate": {"numpy", "torch"},
     "gates": {"numpy", "rich"},
+    "adapt": {"numpy", "torch"},
     "train": {"numpy", "torch"},
     "sample": {"numpy"},
     "bench": {"numpy", "torch"},
@@ -123,7 +125,7 @@ def test_imports_go_down_only(name):
 def test_the_reading_of_imports_sees_what_is_there():
     assert inner_imports("train") >= {"checkpoint", "config", "corpus", "engine", "evaluate", "model", "optim", "run"}
     assert inner_imports("engine.native") == {"cells.gru", "cells.lstm", "cells.rnn"}
-    assert "checkpoint" in inner_imports("cli.generate") and "sample" in inner_imports("cli.generate")
+    assert "checkpoint" in inner_imports("cli.members") and "sample" in inner_imports("cli.generate")
     assert inner_imports("__main__") == {"cli"}
 
 
@@ -248,6 +250,7 @@ def imported(process):
         (2, ["train"]),
         (2, ["sample", "x", "--temperature", "hot"]),
         (2, ["eval", "x", "--per", "word"]),
+        (2, ["eval", "x", "--dynamic", "--windows", "8"]),
         (2, ["cells", "lstn"]),
         (2, ["compare"]),
         (0, ["compare", "--help"]),
@@ -270,7 +273,8 @@ def test_help_and_usage_errors_import_nothing_heavy(imported, status, arguments)
 
 
 def test_sampling_imports_neither_torch_nor_tokenizers(imported, trained):
-    assert not imported("sample", trained, "-n", 20)[1] & {"torch", "tokenizers"}
+    for options in ([], ["--ensemble", trained]):
+        assert not imported("sample", trained, *options, "-n", 20)[1] & {"torch", "tokenizers"}
     assert "numpy" in imported("sample", trained / "best.pt", "-n", 1, "--json")[1]  # the probe sees what is there
 
 

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from ..errors import UsageError
-from . import NUMBER, WHOLE, app, pipeable, text_of
-from .opening import CellOption, opened
+from . import NUMBER, WHOLE, Others, app, pipeable, text_of
+from .opening import CellOption
 
 
 @app.command(rich_help_panel="Models")
@@ -34,6 +34,7 @@ def sample(
     min_p: Annotated[
         float, typer.Option(help="Draw from those at least this share as likely as the likeliest.", **NUMBER)
     ] = 0.0,
+    ensemble: Others = None,
     seed: Annotated[int, typer.Option(help="Seed of the draws: the same one, the same text.", **WHOLE)] = 1,
     count: Annotated[int, typer.Option(help="Texts to draw, side by side in one batch.", **WHOLE)] = 1,
     stop: Annotated[
@@ -56,10 +57,11 @@ def sample(
     if stop and "" in stop:
         raise UsageError("--stop '': must be a text to end after")
     from ..sample import Picking
+    from .members import load
 
     text = _prompt(prompt, prompt_file, prompt_from)
-    tensors, record = opened(ckpt, cell)
-    drawing = _Drawing(tensors, record, text, length, stop or [], seed, count, unknown, not no_echo)
+    members, vocabulary = load(ckpt, ensemble or [], cell)
+    drawing = _Drawing(members, vocabulary, text, length, stop or [], seed, count, unknown, not no_echo)
     sink = _sink(out)
     pickings = [Picking(t, top_k, top_p, min_p) for t in temperatures]
     if as_json:
@@ -130,16 +132,14 @@ def _sink(out):
 
 
 class _Drawing:
-    """Texts to be drawn from one checkpoint."""
+    """Texts to be drawn from one model, or from several as one."""
 
-    def __init__(self, tensors, record, prompt, length, stops, seed, count, unknown, echo):
-        from .. import checkpoint
-        from ..model import Model
-        from ..sample import Sampler, opening
-        from ..vocab import Vocabulary
+    def __init__(self, members, vocabulary, prompt, length, stops, seed, count, unknown, echo):
+        from ..sample import Sampler, SamplerEnsemble, opening
 
-        self.vocabulary, self.seed, self.count = Vocabulary(record["vocabulary"]), seed, count
-        self.sampler = Sampler(Model.from_record(record["model"]), checkpoint.weights(tensors))
+        self.vocabulary, self.seed, self.count = vocabulary, seed, count
+        samplers = [Sampler(member.model, member.weights) for member in members]
+        self.sampler = SamplerEnsemble(samplers) if len(samplers) > 1 else samplers[0]
         ids = self.vocabulary.encode(prompt, unknown, "the prompt")
         self.echo = self.vocabulary.decode(ids) if echo else ""
         self.prompt = ids if len(ids) else opening(self.vocabulary, seed)

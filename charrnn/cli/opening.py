@@ -15,10 +15,11 @@ CellOption = Annotated[
 ]
 
 
-def opened(path: Path, cell: str | None) -> tuple[dict, dict]:
+def opened(path: Path, cell: str | None, idle: bool = False) -> tuple[dict, dict]:
     """The tensors and the record of a checkpoint, or of the best one in a folder; `cell` is what --cell named.
 
-    CheckpointError where it needs a cell that was not named, or that does not fit.
+    CheckpointError where it needs a cell that was not named, or that does not fit; UsageError where one was named that
+    it does not need, unless that may be so (`idle`).
     """
     from .. import checkpoint
 
@@ -26,7 +27,7 @@ def opened(path: Path, cell: str | None) -> tuple[dict, dict]:
     tensors, record = checkpoint.load(path)
     name = record["model"]["cell"]
     if not own.in_file(name):
-        if cell is not None:
+        if cell is not None and not idle:
             raise UsageError(f"--cell {cell}: {path} has the cell {name}, which needs no file; leave it out")
         return tensors, record
     if cell is None:

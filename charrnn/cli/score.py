@@ -3,15 +3,41 @@
 import json
 import math
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ..errors import DataError, UsageError
-from . import WHOLE, app, cache, pipeable
-from .opening import CellOption, opened
+from ..errors import UsageError
+from . import NUMBER, WHOLE, Others, app, pipeable
+from .opening import CellOption
+
+ESCAPE = math.log(0x110000)  # nats to name any of Unicode's code points
+PANEL = "Dynamic evaluation"
+Adapts = Annotated[
+    bool,
+    typer.Option(
+        "--dynamic",
+        help="Score again with a model that adapts to the text: each segment is scored, then learned from. Its "
+        "settings are fitted on the end of the training part.",
+        rich_help_panel=PANEL,
+    ),
+]
+Rate = Annotated[
+    float | None,
+    typer.Option(help="How far a weight moves per segment. With a setting typed none is fitted.", **NUMBER,
+                 rich_help_panel=PANEL),
+]  # fmt: skip
+Decay = Annotated[
+    float | None,
+    typer.Option(help="The share of its way from the trained weight that it goes back.", **NUMBER,
+                 rich_help_panel=PANEL),
+]  # fmt: skip
+Segment = Annotated[int | None, typer.Option(help="Characters in a segment.", **WHOLE, rich_help_panel=PANEL)]
+TrainText = Annotated[
+    str | None,
+    typer.Option(help="A text in place of the training part, where that is not at hand.", rich_help_panel=PANEL),
+]
 
 
 @app.command("eval", rich_help_panel="Models")
@@ -25,6 +51,7 @@ def evaluate(
     part: Annotated[str | None, typer.Option(help="With no text: val, test or train of the run's corpus.")] = None,
     per: Annotated[str | None, typer.Option(help="One JSON line per line or char instead of a summary.")] = None,
     windows: Annotated[int, typer.Option(help="Reset the state every so many characters; 0 for never.", **WHOLE)] = 0,
+    ensemble: Others = None,
     unknown: Annotated[
         str, typer.Option(help="Characters that the model never saw: error, or replace with their cost counted.")
     ] = "error",
@@ -32,12 +59,46 @@ def evaluate(
     errors: Annotated[str, typer.Option(help="Bytes that are no text: strict or replace.")] = "strict",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per text.")] = False,
+    dynamic: Adapts = False,
+    dynamic_rate: Rate = None,
+    dynamic_decay: Decay = None,
+    dynamic_segment: Segment = None,
+    train_text: TrainText = None,
     cell: CellOption = None,
 ):
     """Score texts: nats and bits per character, bits per byte, perplexity, accuracy.
 
     Each text is read once, in order, the state carried from its start; its first character is not predicted.
     """
+    _check(part, texts, per, windows, unknown)
+    typed = {"rate": dynamic_rate, "decay": dynamic_decay, "segment": dynamic_segment}
+    settings = {name: value for name, value in typed.items() if value is not None}
+    _check_dynamic(dynamic, settings, train_text, per, windows)
+    from ..corpus import Reading
+    from .members import load
+
+    reading = Reading(False, encoding, errors)
+    members, vocabulary = load(ckpt, ensemble or [], cell)
+    from .scoring import Dynamic, Scoring
+
+    scoring, adapting, rows = Scoring(members, vocabulary, device, unknown, reading), None, []
+    for text in scoring.own(part or "val") if not texts else scoring.named(texts):
+        scored = scoring.score(text, windows)
+        rows.append(scoring.summary(text, scored))
+        if dynamic:
+            adapting = adapting or Dynamic(scoring, settings, train_text, _tell)
+            rows[-1]["dynamic"] = adapting.summary(text)
+        if per:
+            _print_each(per, text, scored, vocabulary)
+        elif as_json:
+            print(json.dumps(rows[-1], ensure_ascii=False), flush=True)
+    if not per and not as_json:
+        _print_tables(rows)
+    _print_notes(rows)
+
+
+def _check(part, texts, per, windows, unknown):
+    """What can be known to be wrong before anything heavy is imported."""
     if per not in (None, "line", "char"):
         raise UsageError(f"--per {per}: must be line or char")
     if unknown not in ("error", "replace"):
@@ -48,19 +109,71 @@ def evaluate(
         raise UsageError("--windows and --per: give one of them")
     if part and texts:
         raise UsageError(f"--part {part}: is for a run's own corpus; leave it out where texts are named")
-    from ..corpus import Reading
 
-    scoring = _Scoring(ckpt, cell, device, windows, unknown, Reading(False, encoding, errors))
-    rows = []
-    for text in scoring.own(part or "val") if not texts else scoring.named(texts):
-        scored = scoring.score(text)
-        rows.append(scoring.summary(text, scored))
-        if per:
-            _print_each(per, text, scored, scoring.vocabulary)
-        elif as_json:
-            print(json.dumps(rows[-1], ensure_ascii=False), flush=True)
-    if not per and not as_json:
-        _print_table(rows)
+
+def _check_dynamic(dynamic, settings, train_text, per, windows):
+    for name, value in settings.items():
+        if not dynamic:
+            raise UsageError(f"--dynamic-{name} {value:g}: has no effect without --dynamic")
+    if train_text is not None and not dynamic:
+        raise UsageError(f"--train-text {train_text}: has no effect without --dynamic")
+    for name, value in (("--windows", windows), ("--per", per)) if dynamic else ():
+        if value:
+            raise UsageError(f"--dynamic and {name} {value}: give one of them; a model adapts to a text as a whole")
+    rate, decay, segment = (settings.get(name, usual) for name, usual in (("rate", 0), ("decay", 0), ("segment", 1)))
+    if not 0 <= rate < math.inf:
+        raise UsageError(f"--dynamic-rate {rate:g}: must be a number from 0 on")
+    if not 0 <= decay <= 1:
+        raise UsageError(f"--dynamic-decay {decay:g}: must be from 0 to 1")
+    if segment < 1:
+        raise UsageError(f"--dynamic-segment {segment}: must be at least 1")
+
+
+FIGURES = ("nats", "bits", "bits/byte", "perplexity", "accuracy")
+
+
+def _print_tables(rows):
+    """The static scores, and in a table of their own the dynamic ones, which are no scores of the same kind."""
+    _print_table("", rows, rows)
+    if dynamic := [row["dynamic"] for row in rows if "dynamic" in row]:
+        print()
+        _print_table("dynamic ", rows, dynamic)
+        fitted = dynamic[0]["fitted_on"]
+        where = f"fitted on the last {fitted:,} characters of the training part" if fitted else "as typed"
+        print(f"dynamic: {_described(dynamic[0])},\n         {where}")
+    if several := rows[0].get("ensemble"):
+        print(f"ensemble of {len(several)}: the probabilities of {', '.join(several)} averaged")
+
+
+def _described(settings):
+    return f"rate {settings['rate']:g}, decay {settings['decay']:g}, segments of {settings['segment']}"
+
+
+def _tell(settings, nats):
+    """One of the settings tried, and what the end of the training part costs under it."""
+    print(f"fitting: {_described(vars(settings))}: {nats:.4f} nats", file=sys.stderr)
+
+
+def _print_table(kind, rows, scores):
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("text", box=None, padding=(0, 2, 0, 0))
+    for name in ("characters", *(kind + name for name in FIGURES)):
+        table.add_column(name, justify="right")
+    for row, score in zip(rows, scores, strict=True):
+        table.add_row(
+            row["text"], f"{row['characters']:,}", f"{score['nats']:.4f}", f"{score['bits']:.4f}",
+            f"{score['bits_per_byte']:.4f}" if score["bits_per_byte"] else "-",
+            f"{score['perplexity']:.3f}", f"{score['accuracy']:.2%}",
+        )  # fmt: skip
+    console = Console()
+    if not console.is_terminal:
+        console.width = 200
+    console.print(table)
+
+
+def _print_notes(rows):
     for row in rows:
         if row["unknown"]:
             print(
@@ -68,143 +181,6 @@ def evaluate(
                 f"{ESCAPE / math.log(2):.2f} bits more, to say which it is",
                 file=sys.stderr,
             )
-
-
-ESCAPE = math.log(0x110000)  # nats to name any of Unicode's code points
-
-
-@dataclass(frozen=True)
-class _Text:
-    """A text to score: its ids, and where in it which characters were replaced."""
-
-    title: str
-    ids: object
-    unseen: dict[int, str]
-
-
-class _Scoring:
-    """A model ready to score."""
-
-    def __init__(self, ckpt, cell, device, windows, unknown, reading):
-        from .. import checkpoint
-        from ..model import Model
-        from ..vocab import Vocabulary
-        from .session import _device
-
-        tensors, self.record = opened(ckpt, cell)
-        import torch
-
-        from ..engine import choose, on_numpy, on_torch  # noqa: F401
-
-        self.vocabulary, self.reading = Vocabulary(self.record["vocabulary"]), reading
-        self.windows, self.unknown, self.ckpt = windows, unknown, ckpt
-        self.model = Model.from_record(self.record["model"])
-        place = _device(device)
-        weights = checkpoint.weights(tensors)
-        self.weights = {name: torch.from_numpy(array).to(place) for name, array in weights.items()}
-        _, self.run = choose("auto", self.model.stack[-1], self.weights["embedding"])
-
-    def own(self, part):
-        """The part of the run's own corpus, found again and checked to be the same."""
-        from ..corpus import Reading, open_corpus
-
-        config = self.record["config"]
-        where = self._last()
-        if not all(Path(p).exists() for p in where["paths"]["train"] + where["paths"]["val"]):
-            raise UsageError(f"{self.ckpt}: its corpus is not where it was ({where['paths']['train'][0]}); name a text")
-        corpus = open_corpus(
-            [Path(p) for p in where["paths"]["train"]], [Path(p) for p in where["paths"]["val"]], cache(),
-            Reading(config["bytes"], config["encoding"], config["errors"]), config["min_count"],
-            config["val_fraction"], (self.vocabulary, self.record["corpus"]["digest"]),
-        )  # fmt: skip
-        if part not in corpus.parts:
-            raise UsageError(f"--part {part}: the corpus has {', '.join(corpus.parts)}")
-        yield _Text(f"{part} part of {', '.join(self.record['corpus']['names'])}", corpus.part(part), {})
-
-    def _last(self):
-        """The record of the run's last.pt: where texts lie is told there only, so that best.pt can be shared."""
-        from .. import checkpoint
-
-        last = checkpoint.find(self.ckpt).with_name("last.pt")
-        if not last.exists():
-            raise UsageError(f"{self.ckpt}: there is no last.pt beside it to tell where its corpus lies; name a text")
-        return checkpoint.load(last)[1]
-
-    def named(self, texts):
-        """Each text that was named."""
-        from ..corpus import known
-
-        for text in texts:
-            for path in known.find([text], Path("data"), cache(), name="TEXT"):
-                yield self._read("standard input" if text == "-" else str(path), path)
-
-    def _read(self, title, path):
-        import numpy as np
-
-        from .texts import blocks, encoded
-
-        parts, unseen, length, notes = [np.empty(0, np.uint8)], {}, 0, []
-        whole = blocks(path, self.vocabulary, self.reading, notes)
-        for ids, text, absent in encoded(whole, self.vocabulary, self.unknown, title):
-            parts.append(ids)
-            unseen |= {length + int(i): text[i] for i in absent}
-            length += len(ids)
-        for note in notes:
-            print(f"note: {note}", file=sys.stderr)
-        if length < 2:
-            raise DataError(f"{title}: has {length} characters; at least 2 are needed to predict one from another")
-        return _Text(title, np.concatenate(parts), unseen)
-
-    def score(self, text):
-        from ..evaluate import score, windows
-
-        if not self.windows:
-            return score(self.model, self.weights, text.ids, self.run)
-        if len(text.ids) <= self.windows:
-            raise UsageError(f"--windows {self.windows}: {text.title} has only {len(text.ids):,} characters")
-        return windows(self.model, self.weights, text.ids, self.run, self.windows)
-
-    def summary(self, text, scored):
-        n = len(scored.nats)
-        replaced = [character for place, character in text.unseen.items() if 0 < place <= n]
-        nats = scored.nats.sum() + len(replaced) * ESCAPE
-        result = scored.summary() | {"nats": nats / n, "bits": nats / n / math.log(2)}
-        result["perplexity"] = math.exp(min(nats / n, 700))
-        size = self._bytes(text.ids[1 : n + 1], replaced)
-        result["bits_per_byte"] = nats / math.log(2) / size if size else None
-        return {"text": text.title, "characters": n} | result | {"unknown": len(replaced)}
-
-    def _bytes(self, ids, replaced):
-        """How many bytes of UTF-8 the symbols stand for; None where the vocabulary has folded characters away."""
-        import numpy as np
-
-        counts = np.bincount(ids, minlength=len(self.vocabulary))
-        place = self.vocabulary.replacement
-        counts[place] -= len(replaced)
-        if self.vocabulary.unknown is not None and counts[place]:
-            return None
-        sizes = [1 if self.vocabulary.of_bytes else len(symbol.encode()) for symbol in self.vocabulary.symbols]
-        return int((counts * sizes).sum()) + sum(len(character.encode()) for character in replaced)
-
-
-def _print_table(rows):
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("text", box=None, padding=(0, 2, 0, 0))
-    names = ("characters", "nats", "bits", "bits/byte", "perplexity", "accuracy")
-    for name in names:
-        table.add_column(name, justify="right")
-    for row in rows:
-        table.add_row(
-            row["text"], f"{row['characters']:,}", f"{row['nats']:.4f}", f"{row['bits']:.4f}",
-            f"{row['bits_per_byte']:.4f}" if row["bits_per_byte"] else "-",
-            f"{row['perplexity']:.3f}", f"{row['accuracy']:.2%}",
-        )  # fmt: skip
-    console = Console()
-    if not console.is_terminal:
-        console.width = 200
-    console.print(table)
 
 
 def _print_each(per, text, scored, vocabulary):

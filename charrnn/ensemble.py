@@ -1,0 +1,53 @@
+"""Several models as one: each reads on with a state of its own, and what they expect is averaged."""
+
+import torch
+
+from .engine import choose
+
+
+def joined(weights: list[dict]) -> dict:
+    """The weights of several models as those of one: `0.embedding`, .., `1.head.b`."""
+    return {f"{number}.{name}": array for number, own in enumerate(weights) for name, array in own.items()}
+
+
+def run(cell, p, x, below, state):
+    """Unrolls with the engine that suits the cell; the members of an ensemble may have different ones."""
+    return choose("auto", cell, x)[1](cell, p, x, below, state)
+
+
+class Ensemble:
+    """Models of the same symbols as one that evaluate and adapt can read with, on torch tensors.
+
+    The probability of a symbol is the mean of what the members give it. The state is that of all their layers.
+    """
+
+    def __init__(self, members: list):
+        self.members, self.symbols = members, members[0].symbols
+        self.hidden = max(member.hidden for member in members)  # the widest
+        self.layers = sum(member.layers for member in members)
+
+    def bind(self, weights: dict) -> list:
+        """As Model.bind, of weights that were `joined`."""
+        return [
+            member.bind({name: weights[f"{number}.{name}"] for name in member.shapes()})
+            for number, member in enumerate(self.members)
+        ]
+
+    def initial_state(self, zeros) -> list[dict]:
+        """As Model.initial_state; zeros() is as wide as the widest layer."""
+        return [
+            layer
+            for member in self.members
+            for layer in member.initial_state(lambda width=member.hidden: zeros()[:, :width])
+        ]
+
+    def forward(self, p: list, ids, state: list[dict], run):
+        """As Model.forward; what stands for the logits are the logarithms of the mean probabilities, but for a
+        constant, which no softmax sees."""
+        expected, after, first = [], [], 0
+        for member, bound in zip(self.members, p, strict=True):
+            logits, own = member.forward(bound, ids, state[first : first + member.layers], run)
+            expected.append(logits.log_softmax(-1))  # (T, B, V)
+            after += own
+            first += member.layers
+        return torch.stack(expected).logsumexp(0), after
