@@ -1,5 +1,6 @@
 """The generic engine against the reference, for every cell, and the parts that it is made of."""
 
+import weakref
 from itertools import pairwise
 
 import numpy as np
@@ -27,6 +28,7 @@ from charrnn.cells.zoneout import Zoneout
 from charrnn.engine import generic, reference
 from charrnn.engine.generic import backward
 from charrnn.engine.generic.cut import cut
+from charrnn.engine.generic.forward import Forward
 from charrnn.engine.generic.pointwise import Calls, evaluate
 from charrnn.engine.products import affine, product
 
@@ -104,6 +106,26 @@ def test_only_the_gradients_that_are_wanted():
     mine, law = (gradients(unrolled(engine, case.cell(), drawn, case.n), drawn) for engine in (generic, reference))
     assert set(mine) == {"U.i"}
     close(mine, law, 1e-12)
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_what_a_pass_kept_goes_with_its_results(backwards, monkeypatch):
+    """Without waiting for the collector of circles, which does not see those of autograd."""
+    made, case = [], cases(["peephole"])[0]
+
+    class Watched(Forward):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            made.append(weakref.ref(self))
+
+    monkeypatch.setattr(generic, "Forward", Watched)
+    drawn = tensors(arrays(case, 5), gradients=True)
+    results = unrolled(generic, case.cell(), drawn, case.n)
+    assert made[0]() is not None
+    if backwards:
+        results["up.h"].sum().backward()
+    del results
+    assert made[0]() is None
 
 
 def test_one_lane_and_one_step():

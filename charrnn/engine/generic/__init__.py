@@ -53,7 +53,7 @@ class _Unroll(torch.autograd.Function):
         ctx.names, ctx.done = names, done
         ctx.save_for_backward(*tensors)
         done.given = None  # autograd keeps them, and notices where they were changed meanwhile
-        return *done.ups, *done.states
+        return done.results()  # which it must not hold: they will hold `ctx`, and nothing would ever be freed
 
     @staticmethod
     @once_differentiable

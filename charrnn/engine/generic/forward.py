@@ -6,7 +6,7 @@ from .pointwise import Calls
 
 
 class Forward:
-    """All T steps of B lanes: `ups`, what goes up (T, B, n), and `states`, the last ones (B, n).
+    """All T steps of B lanes.
 
     `given` holds inputs and weights by name. For the backward pass there are `rows` (T, R, B), the states `kept`
     (T + 1, n, B), and `stacks`, the values (T + 1, K, B) of the bundles that are stacked; with `keep` false the rows of
@@ -34,8 +34,11 @@ class Forward:
                 self._node(what)
         self.calls.run(T)
         del self.calls, self.begun, self.waiting
-        self.ups = [self.over_time(node).transpose(1, 2) for node in self.cut.up.values()]
-        self.states = [self.kept[name][-1].t().clone() for name in self.names]
+
+    def results(self):
+        """What goes up, (T, B, n) each, then the last states, (B, n) each."""
+        ups = (self.over_time(node).transpose(1, 2) for node in self.cut.up.values())
+        return *ups, *(self.kept[name][-1].t().clone() for name in self.names)
 
     def states_of(self, node):
         """The names of the states that a node gives."""
