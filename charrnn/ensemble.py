@@ -46,8 +46,8 @@ class Ensemble:
         constant, which no softmax sees."""
         expected, after, first = [], [], 0
         for member, bound in zip(self.members, p, strict=True):
-            logits, own = member.forward(bound, ids, state[first : first + member.layers], run)
+            logits, own = member.forward(bound, ids, state[first : first + member.carried], run)
             expected.append(logits.log_softmax(-1))  # (T, B, V)
             after += own
-            first += member.layers
+            first += member.carried
         return torch.stack(expected).logsumexp(0), after

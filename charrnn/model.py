@@ -129,6 +129,11 @@ class Model:
         weights["head.b"][...] = np.log(unigram)
         return weights
 
+    @property
+    def carried(self) -> int:
+        """How many parts the state has: one for each layer, and one for the memory of the attention."""
+        return self.layers + bool(self.attention)
+
     def initial_state(self, zeros) -> list[dict]:
         """The state before the first character, of each layer and then of the attention; zeros() makes zeros (B, n)."""
         state = [{name: zeros() + cell.initial().get(name, 0.0) for name in cell.states} for cell in self.stack]

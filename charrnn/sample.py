@@ -111,11 +111,11 @@ class SamplerEnsemble:
         """As Sampler.step; the logits are the logarithms of the mean probabilities, but for a constant."""
         expected, after, first = [], [], 0
         for sampler in self.samplers:
-            layers = sampler.model.layers
-            logits, own = sampler.step(ids, state[first : first + layers])
+            carried = sampler.model.carried
+            logits, own = sampler.step(ids, state[first : first + carried])
             expected.append(logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True))
             after += own
-            first += layers
+            first += carried
         return np.logaddexp.reduce(expected), after
 
 

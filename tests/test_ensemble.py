@@ -29,8 +29,23 @@ def one_thread():
 
 @pytest.fixture
 def other(charrnn, trained):
-    """A run on the same corpus with another cell and other sizes, hardly trained."""
-    options = ("--cell", "gru", "--hidden", 9, "--layers", 1, "--embed", 5, "--seq-len", 16, "--batch-size", 4)
+    """A run on the same corpus with another cell, other sizes and a memory, hardly trained."""
+    options = (
+        "--cell",
+        "gru",
+        "--hidden",
+        9,
+        "--layers",
+        1,
+        "--embed",
+        5,
+        "--attention",
+        6,
+        "--seq-len",
+        16,
+        "--batch-size",
+        4,
+    )
     answer = charrnn("train", trained.parent / "corpus.txt", *options, "--steps", 20, "-q", "--out", "other")
     assert answer.status == 0
     return Path("other")
