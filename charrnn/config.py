@@ -45,7 +45,9 @@ class Config:
 
     dropout: float = setting(0.1, "Locked dropout on what each layer gives, 0 to below 1.", NOISE, free=True)
     dropout_input: float = setting(0.0, "The same on what enters the first layer.", NOISE, free=True)
-    dropout_output: float | None = setting(None, "On what the softmax sees; else as --dropout.", NOISE, free=True)
+    dropout_output: float | None = setting(
+        None, "The same on what the softmax sees; if not given, as --dropout.", NOISE, free=True
+    )
     weight_drop: float = setting(0.0, "Share of the recurrent matrices left out, anew each step.", NOISE, free=True)
     zoneout: float = setting(0.0, "Share of the states' units that keep their old value at each character.", NOISE)
 

@@ -144,17 +144,19 @@ def test_where_dropout_is_laid(skips, norm):
 
 @pytest.mark.parametrize("skips", [True, False])
 def test_with_residual_connections_dropout_is_laid_on_what_a_layer_adds(skips):
-    """What passes a layer by is not dropped there: without anything to add, the softmax sees the embedding."""
-    model = Model("lstm", symbols=5, embed=4, hidden=4, layers=2, skips=skips, residual=True)
+    """What passes a layer by is dropped there neither on its way up nor for the softmax."""
+    model, told = Model("lstm", symbols=5, embed=4, hidden=4, layers=2, skips=skips, residual=True), []
 
-    class Silence(Quiet):
+    class Loud(Quiet):
         def output(self, layer, y):
-            return 0 * y, 0 * y
+            told.append(y)
+            return 0 * y, 5 * y
 
     weights, ids = weights_of(model), torch.arange(T)[:, None].expand(T, LANES) % 5
-    logits, _ = forward(model, Silence(), weights, ids)
-    x = weights["embedding"][ids].repeat(1, 1, 2 if skips else 1)
-    torch.testing.assert_close(logits, x @ weights["head.W"] + weights["head.b"], rtol=0, atol=1e-12)
+    logits, _ = forward(model, Loud(), weights, ids)
+    x = weights["embedding"][ids]  # which both layers get, as nothing is added on the way up
+    seen = torch.cat([x + 5 * y for y in (told if skips else told[1:])], -1)
+    torch.testing.assert_close(logits, seen @ weights["head.W"] + weights["head.b"], rtol=0, atol=1e-12)
 
 
 # ---- weight dropping

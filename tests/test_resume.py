@@ -716,7 +716,14 @@ def test_zoneout_comes_with_the_weights_and_may_be_changed(charrnn, small):
 
 @pytest.mark.parametrize(
     ("option", "fits"),
-    [(("--hidden", 25), 24), (("--cell", "gru"), "lstm"), (("--layers", 1), 2), (("--bytes",), False)],
+    [
+        (("--hidden", 25), 24),
+        (("--cell", "gru"), "lstm"),
+        (("--layers", 1), 2),
+        (("--bytes",), False),
+        (("--norm",), False),
+        (("--attention", 9), 0),
+    ],
 )
 def test_what_contradicts_the_weights_is_refused(charrnn, tuned, option, fits):
     answer = charrnn("train", "new.txt", "--init-from", "old", "--out", "x", "-q", *option)

@@ -10,7 +10,7 @@ from test_cells import NAMES, SETTINGS, B, close, nonzero, part, tensors
 from test_sample import OnTorch, drawn
 
 from charrnn import evaluate
-from charrnn.cells.base import Names, attend, remember
+from charrnn.cells.base import Names, attend, join, normalise, remember, tanh
 from charrnn.cells.trace import Symbol
 from charrnn.engine import choose, on_torch, reference
 from charrnn.engine.program import Program
@@ -327,6 +327,24 @@ def test_a_state_that_becomes_another_in_a_program(lanes):
     for output, state in ((12.0, [4, 3, 7, 5]), (7.0, [5, 4, 5, 7]), (9.0, [6, 5, 7, 5])):
         assert (program.run(np.zeros(lanes, int)) == output).all()
         assert [array.tolist() for array in program.state] == [[[value] * 2] * lanes for value in state]
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_neighbours_are_not_normalised_as_one_nor_look_back_as_one(lanes):
+    """Operations on parts of one buffer are done together where they are elementwise; these are not."""
+    a, W, V, one, other, ids = (Symbol("leaf", name) for name in ("a", "W", "V", "one", "other", "ids"))
+    random = np.random.default_rng(1)
+    fixed = {W: random.normal(size=(3, 3)).astype(np.float32), V: random.normal(size=(3, 3)).astype(np.float32)}
+    left, right = tanh(a @ W), tanh(a @ V)  # side by side in one buffer
+    norms, found = [normalise(left), normalise(right)], [attend(left, left, one), attend(right, right, other)]
+    states = [(a, left), (one, remember(one, left)), (other, remember(other, right))]
+    program = Program(join(*norms, *found), states, ids, fixed, width=3, lanes=lanes, rows=2)
+    for array in program.state:
+        array[...] = random.normal(size=array.shape)
+    a, one, other = (array.copy() for array in program.state)
+    left, right = np.tanh(a @ fixed[W]), np.tanh(a @ fixed[V])
+    law = [normalise(left), normalise(right), attend(left, left, one), attend(right, right, other)]
+    np.testing.assert_allclose(program.run(np.zeros(lanes, int)), join(*law), rtol=0, atol=1e-6)  # float32
 
 
 @every_option
