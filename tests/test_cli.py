@@ -12,8 +12,9 @@ import pytest
 import typer
 from conftest import TINY, sentences
 
-from charrnn import checkpoint, cli, evaluate
+from charrnn import checkpoint, cli
 from charrnn.cells import classes
+from charrnn.cli import scoring
 from charrnn.corpus.known import KNOWN
 
 COMMANDS = typer.main.get_command(cli.app).commands
@@ -513,6 +514,6 @@ def test_a_text_too_large_for_the_memory_is_one_line(charrnn, trained, corpus, m
     def score(*_, **__):
         return np.empty(2**50)
 
-    monkeypatch.setattr(evaluate, "score", score)
+    monkeypatch.setattr(scoring, "score", score)
     done = charrnn("eval", trained, corpus)
     assert complaint(done, 1).startswith("there is not enough memory for this (Unable to allocate 8.00 PiB")

@@ -8,7 +8,7 @@ class SLSTM(Cell):
     """LSTM with exponential input gate, normalised memory and heads that do not mix; it can revise what it stored."""
 
     name, paper = "slstm", "Beck et al. 2024, xLSTM: Extended Long Short-Term Memory (sLSTM)"
-    gates, state, carried = "i f z o", "h c n m", "n m"
+    gates, state, carried = "i f z o", "h c n m", "c n m"
     init = {"b.f": 1.0}
     heads: int = 4
 
