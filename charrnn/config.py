@@ -48,7 +48,9 @@ class Config:
     dropout_output: float | None = setting(
         None, "The same on what the softmax sees; if not given, as --dropout.", NOISE, free=True
     )
-    weight_drop: float = setting(0.0, "Share of the recurrent matrices left out, anew each step.", NOISE, free=True)
+    weight_drop: float = setting(
+        0.0, "Share of the matrices that a state passes through left out, anew each step.", NOISE, free=True
+    )
     zoneout: float = setting(0.0, "Share of the states' units that keep their old value at each character.", NOISE)
 
     bytes: bool = setting(False, "Symbols are bytes instead of characters.", TEXT)

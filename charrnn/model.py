@@ -12,7 +12,7 @@ import numpy as np
 
 from . import cells
 from .cells.base import Names, affine, attend, constant, join, normalise, remember, take
-from .cells.trace import parameters
+from .cells.trace import parameters, trace
 from .cells.zoneout import Zoneout
 from .engine import bind
 from .errors import UsageError
@@ -81,6 +81,12 @@ class Model:
     def passes(self) -> list[bool]:
         """For each layer, whether what enters it passes by and is added to what it gives (He et al. 2016)."""
         return [self.residual and m == self.hidden for m in self.widths()]
+
+    @cached_property
+    def recurrent(self) -> set[str]:
+        """The names of the matrices that a state passes through on its way to the next."""
+        stages = [(layer, stage) for layer, cell in enumerate(self.stack) for stage in trace(cell).stages]
+        return {f"layers.{layer}.U.{name}" for layer, stage in stages for name in stage}
 
     def layer_shapes(self) -> list[dict]:
         """For each layer, the shapes of its arrays by name."""

@@ -28,10 +28,10 @@ class Noise(Quiet):
         self.masks = {rate: self._mask(drawn, rate) for rate in rates}  # (L, B, n) each
 
     def weights(self, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """The weights to compute with: of each recurrent matrix a part is absent, the same for all lanes and all T
-        (DropConnect of Wan et al. 2013 as in Merity, Keskar & Socher 2018)."""
+        """The weights to compute with: of each matrix that a state passes through a part is absent, the same for all
+        lanes and all T (DropConnect of Wan et al. 2013 as in Merity, Keskar & Socher 2018)."""
         p, weights = self.config.weight_drop, dict(weights)
-        for name in [name for name in weights if ".U." in name] if p else ():
+        for name in [name for name in weights if name in self.model.recurrent] if p else ():
             weights[name] = weights[name] * self._mask(self._drawn(f"weight-drop {name}", weights[name].shape), p)
         return weights
 

@@ -185,6 +185,26 @@ def test_weight_drop_leaves_out_a_part_of_the_recurrent_matrices_and_of_nothing_
     assert noise().weights(weights) == weights
 
 
+@pytest.mark.parametrize(
+    ("cell", "dropped"),
+    [
+        ("rg-lru", set()),  # its blocks read the input alone
+        ("slstm", {"U.i", "U.f", "U.z", "U.o"}),
+        ("mut1", {"U.r", "U.h"}),  # z sees the input alone
+        (
+            "mogrifier",
+            {f"U.{k}{i}" for k in ("left", "right") for i in "12"} | {f"U.{p}{g}" for p in ("", "x") for g in "ifgo"},
+        ),
+    ],
+)
+def test_weight_drop_is_for_the_matrices_that_a_state_passes_through(cell, dropped):
+    settings = {"rounds": 2} if cell == "mogrifier" else {}
+    model = Model(cell, symbols=5, embed=4, hidden=8, layers=1, settings=settings)
+    weights = weights_of(model)
+    after = noise(model=model, weight_drop=0.5).weights(weights)
+    assert {name for name in weights if after[name] is not weights[name]} == {f"layers.0.{name}" for name in dropped}
+
+
 def test_the_mean_of_weight_drop_is_the_weights():
     """Over 200 steps to six standard deviations."""
     weights = {"layers.0.U.i": torch.ones(20, 30)}

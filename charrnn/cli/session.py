@@ -250,7 +250,7 @@ def _model(config, symbols):
         raise UsageError(
             f"--residual: has no effect on one layer where --embed {model.embed} is not --hidden {model.hidden}"
         )
-    if config.weight_drop and not any(".U." in name for name in model.shapes()):
+    if config.weight_drop and not model.recurrent:
         raise UsageError(f"--weight-drop {config.weight_drop}: {config.cell} has no recurrent matrix to drop from")
     return model
 
