@@ -153,6 +153,17 @@ def test_sums_become_rows():
     assert ("i", ["i", "i_i", "f_i", "o_i"]) in rows("fgr")
 
 
+def test_what_vectors_alone_decide_is_computed_once():
+    """The bound of indrnn and the decay of rg-lru; no step reads the vector itself."""
+    for name, vector, made in [
+        ("indrnn", "v.u", "where(>=(v.u, 1), 1.0, where(>=(-(0, v.u), 1), -1.0, v.u))"),
+        ("rg-lru", "v.decay", "*(-8, softplus(v.decay))"),
+    ]:
+        found = cut(cells.make(name))
+        assert [repr(symbol) for symbol in found.fixed.values()] == [made]
+        assert "fixed.0" in found.named and vector not in found.named
+
+
 def test_events_follow_what_they_need():
     found = cut(cells.make("gru-cho"))
     kinds = [kind for kind, _ in found.events]

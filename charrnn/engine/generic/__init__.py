@@ -12,10 +12,12 @@ All arrays inside are feature-major, (T, n, B): a part of the rows is contiguous
 import torch
 from torch.autograd.function import once_differentiable
 
+from ...cells.trace import ordered
 from ..reference import raw_input
 from .backward import Backward
 from .forward import Forward
 from .layout import Layout, X
+from .pointwise import evaluate
 
 
 def refuses(cell, like) -> str:
@@ -39,9 +41,17 @@ def unroll(cell, p, x, below, state):
             given[name] = below[own] if own in below else torch.zeros_like(state[cell.states[0]][0])
         elif family == "x":
             given[name] = raw_input(p, x)
+        elif family == "fixed":
+            given[name] = _fixed(layout.cut.fixed[name], p)
     results = _Unroll.apply(layout, torch.is_grad_enabled(), x.shape[:2], tuple(given), *given.values())
     ups, states = results[: len(cell.ups)], results[len(cell.ups) :]
     return dict(zip(cell.ups, ups, strict=True)), dict(zip(cell.states, states, strict=True))
+
+
+def _fixed(symbol, p):
+    """What vectors alone decide, (n,)."""
+    leaves = [leaf for leaf in ordered([symbol]) if leaf.operator == "leaf"]
+    return evaluate(symbol, {leaf: getattr(p.v, leaf.arguments[0][2:]) for leaf in leaves})
 
 
 class _Unroll(torch.autograd.Function):

@@ -9,7 +9,7 @@ and other nodes only.
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from ...cells.trace import Symbol, trace
+from ...cells.trace import Symbol, ordered, trace
 
 
 @dataclass(eq=False)
@@ -33,14 +33,15 @@ class Cut:
     """`rows` in the order in which they lie in memory, `nodes`, and `events`, what happens in a step, in order.
 
     An event is ("product", left) or ("node", node). `state` and `up` tell the node of each name; leaves of states,
-    vectors, what comes from below and the raw input are symbols by name in `named`.
+    vectors, what comes from below and the raw input are symbols by name in `named`. What vectors alone decide is such
+    a leaf too, and `fixed` has what it stands for, since it is the same at all steps.
     """
 
     def __init__(self, cell):
         t = trace(cell)
         self._uses = _uses(t)
         self._rewritten, self._rows = {}, []
-        self.nodes, self.named = {}, {}
+        self.nodes, self.named, self.fixed = {}, {}, {}
         self.state, self.up = {}, {}
         for name, symbol in t.state.items():
             node = self._node(symbol)
@@ -88,6 +89,10 @@ class Cut:
                 return self._row(name[2:], [])
             self.named[name] = symbol
             return symbol
+        if all(a.operator != "leaf" or a.arguments[0].startswith("v.") for a in ordered([symbol])):
+            name = f"fixed.{len(self.fixed)}"
+            self.fixed[name], self.named[name] = symbol, Symbol("leaf", name)
+            return self.named[name]
         terms = self._terms(symbol)
         products = [a for a in terms if isinstance(a, Symbol) and a.operator == "@" and self._uses[a] == 1]
         if symbol.operator == "@":
