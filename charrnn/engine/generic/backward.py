@@ -7,7 +7,7 @@ from .forward import feature_major
 from .recomputed import Recomputed
 from .serial import Serial
 
-BLOCK = 1 << 19  # numbers in the rows of a block of steps
+BLOCK = 1 << 20  # numbers in the rows of a block of steps
 
 
 class Backward:
