@@ -32,6 +32,10 @@ def unroll(cell, p, x, below, state):
     named |= {f"U.{name}": value for name, value in vars(p.U).items()}
     named |= {f"below.{name}": below.get(name, x.new_zeros(())) for name in t.below}
     values = {leaf: named[leaf.arguments[0]] for leaf in t.leaves if leaf.arguments[0] in named}
+    for symbol in t.steps:
+        if symbol.operator == "@" and symbol.arguments[0] in values:
+            a, U = (values[argument] for argument in symbol.arguments)
+            values[symbol] = affine(a, U, U.new_zeros(U.shape[1]))
     after = {}
     for name, leaf, kept, added in t.linear:
         start = state[name]
