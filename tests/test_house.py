@@ -18,7 +18,7 @@ FLOORS = [  # from the ground up; a room is a module or a folder of the package
     {"checkpoint", "ensemble", "noise", "optim", "progress", "run"},
     {"evaluate", "gates"},
     {"adapt", "train", "sample"},
-    {"bench", "compare", "report"},  # floor 6, where probe belongs too
+    {"bench", "compare", "probe", "report"},  # floor 6
     {"cli"},
     {"__main__"},  # the door
 ]
@@ -41,6 +41,7 @@ THIRD_PARTY = {  # what a room imports as soon as it is imported itself; anythin
     "sample": {"numpy"},
     "bench": {"numpy", "torch"},
     "compare": {"numpy"},
+    "probe": {"numpy", "torch"},
     "report": {"numpy"},
     "cli": {"typer"},
 }
@@ -256,6 +257,8 @@ def imported(process):
         (0, ["compare", "--help"]),
         (2, ["compare", "x", "--cells", "lstn"]),
         (2, ["compare", "x", "--vary", "hiden=3"]),
+        (2, ["probe", "context", "-c", "x", "--positions", "0"]),
+        (2, ["probe", "gradient", "x", "--cells", "lstn"]),
         (2, ["plot", "x", "--of", "curve"]),
         (2, ["plot", "x", "-o", "y.gif"]),
         (0, ["train", "--print-config"]),
