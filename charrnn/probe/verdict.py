@@ -29,7 +29,8 @@ class Prediction:
         who = f"{self.cell} over {self.over}" if self.over else self.cell
         if self.low is None:
             return f"{who}: {measure} at most {self.high:g}"
-        return f"{who}: {measure} " + (f"at least {self.low:g}" if self.high is None else f"{self.low:g} to {self.high:g}")
+        ends = f"at least {self.low:g}" if self.high is None else f"{self.low:g} to {self.high:g}"
+        return f"{who}: {measure} {ends}"
 
 
 @dataclass(frozen=True)
