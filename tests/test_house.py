@@ -12,8 +12,8 @@ from conftest import ROOT
 PACKAGE = ROOT / "charrnn"
 FLOORS = [  # from the ground up; a room is a module or a folder of the package
     {"", "errors"},  # "" is charrnn/__init__.py: the version and nothing else
-    {"cells", "vocab", "config"},  # floor 0
-    {"engine", "corpus"},
+    {"cells", "vocab", "config", "seeds"},  # floor 0
+    {"engine", "corpus", "tasks"},
     {"model", "stream", "yardstick"},
     {"checkpoint", "ensemble", "noise", "optim", "progress", "run"},
     {"evaluate", "gates"},
@@ -26,6 +26,7 @@ THIRD_PARTY = {  # what a room imports as soon as it is imported itself; anythin
     "vocab": {"numpy"},
     "engine": {"numpy", "torch"},
     "corpus": {"numpy"},
+    "tasks": {"numpy"},
     "model": {"numpy"},
     "stream": {"numpy"},
     "yardstick": {"numpy"},

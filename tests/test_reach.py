@@ -98,7 +98,7 @@ def test_windows_and_places_fit_the_text():
 
 def test_context_of_a_run(charrnn, trained, corpus):
     answer = charrnn(
-        "probe", "context", "-c", trained, "corpus.txt", "--positions", 300, "--longest", 64, "--out", "out"
+        "probe", "context", "-c", trained, corpus.name, "--positions", 300, "--longest", 64, "--out", "out"
     )
     assert answer.status == 0, answer.err
     assert "effective context: " in answer.out and "characters known" in answer.out
@@ -108,9 +108,7 @@ def test_context_of_a_run(charrnn, trained, corpus):
     assert [row["known"] for row in rows] == [1, 2, 4, 8, 16, 32, 64, None]
     assert [float(row["bits"]) for row in written] == [row["bits"] for row in rows]
     assert Path("out/context.png").read_bytes()[:4] == b"\x89PNG" and "<svg" in Path("out/context.svg").read_text()
-    told = json.loads(
-        charrnn("probe", "context", "-c", trained, "corpus.txt", "--positions", 300, "--longest", 64, "--json").out
-    )
+    told = json.loads(charrnn(*asked, "--json").out)
     assert told["rows"][2]["bits"] == rows[2]["bits"] and told["full"]["bits"] == rows[-1]["bits"]
     assert told["positions"] == 300 and told["rows"][0]["more"] > 0.1 > told["rows"][-1]["more"]
     full = json.loads(charrnn("eval", trained, corpus, "--json").out)["bits"]

@@ -6,11 +6,11 @@ import statistics
 import numpy as np
 
 from ..run import BLOCK
+from ..seeds import CONFIDENCE, t_interval
 from ..stream import draws
 from .plan import Entry, Plan
 from .work import jobs
 
-CONFIDENCE = 0.95
 MARGIN = 0.01  # bits per character within which two models count as equally good
 FEWEST = 10  # blocks that can stand for a text
 RESAMPLED = 9999
@@ -89,17 +89,6 @@ def _verdict(wide, narrow):
     if wide[0] > 0 or wide[1] < 0:
         return "worse" if wide[0] > 0 else "better"
     return "equal" if max(-narrow[0], narrow[1]) < MARGIN else "open"
-
-
-def t_interval(values: list[float], confidence: float) -> list[float] | None:
-    """The interval of the mean of a few values that scatter normally; None for fewer than two."""
-    if len(values) < 2:
-        return None
-    from scipy.stats import t
-
-    half = t.ppf((1 + confidence) / 2, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
-    mean = statistics.fmean(values)
-    return [float(mean - half), float(mean + half)]
 
 
 def text_interval(pairs: list[tuple[dict, dict]]) -> list[float] | None:

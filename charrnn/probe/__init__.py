@@ -1,1 +1,5 @@
-"""Probes: what a model can remember."""
+"""Probes: small models trained on small tasks that ask for one ability, and a verdict on what was foretold of it.
+
+`verdict` is the rule and what a probe gives. `context` and `gradient` measure on real text, of any model, how far
+back it looks and how far back its gradients reach.
+"""
