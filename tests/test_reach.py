@@ -97,9 +97,8 @@ def test_windows_and_places_fit_the_text():
 
 
 def test_context_of_a_run(charrnn, trained, corpus):
-    answer = charrnn(
-        "probe", "context", "-c", trained, corpus.name, "--positions", 300, "--longest", 64, "--out", "out"
-    )
+    asked = ("probe", "context", "-c", trained, corpus.name, "--positions", 300, "--longest", 64)
+    answer = charrnn(*asked, "--out", "out")
     assert answer.status == 0, answer.err
     assert "effective context: " in answer.out and "characters known" in answer.out
     assert not too_wide(answer.out)

@@ -23,6 +23,7 @@ from .plan import Entry, Plan, resolved, settings_of
 
 TUNING = 0  # the seed of the runs that choose a rate, kept out of those that are compared
 POLL = 0.25  # seconds between two looks at a process
+SPEEDS = {"evaluate_per_second": "charrnn.compare.evaluation", "generate_per_second": "charrnn.compare.generation"}
 ROW = {
     "run": "its name, and that of its folder in runs/",
     "label": "the line of the table that it belongs to",
@@ -38,6 +39,7 @@ ROW = {
     "seconds": "from the start of the process to its end", "resumed": "whether the run was interrupted before",
     "memory": "bytes held at most over those held before the model was made", "engine": "what unrolled the cell",
     "train_per_second": "characters, the median of the rows of its metrics (in a very short run the mean)",
+    "evaluate_per_second": "characters scored by it from end to end, in a process of its own",
     "generate_per_second": "characters drawn from it one by one, in a process of its own",
     "corpus": "digest of the texts", "notes": "what training said",
 }  # fmt: skip
@@ -207,8 +209,12 @@ class Work:
             return row | _troubled(ended, folder)
         if (answer := json.loads(ended.out))["corpus"] != entry.corpus:
             raise DataError(f"{entry.texts[0]}: is not the text that the comparison began with; it has changed since")
-        drawn = self._process("charrnn.compare.generation", [answer["best"]])
-        return row | _finished(answer, folder) | {"generate_per_second": None if drawn.status else float(drawn.out)}
+        return row | _finished(answer, folder) | {name: self._speed(name, answer["best"]) for name in SPEEDS}
+
+    def _speed(self, name, best):
+        """What a process prints that does one thing with the model as fast as it can; None where it failed."""
+        ended = self._process(SPEEDS[name], [best])
+        return None if ended.status else float(ended.out)
 
     def _process(self, module, arguments, watch=lambda: None):
         """A process that ran to its end; where we were asked to stop, Interrupted."""
