@@ -42,6 +42,7 @@ THIRD_PARTY = {  # what a room imports as soon as it is imported itself; anythin
     "sample": {"numpy"},
     "bench": {"numpy", "torch"},
     "compare": {"numpy"},
+    "probe": {"numpy", "torch"},
     "report": {"numpy"},
     "cli": {"typer"},
 }

@@ -3,7 +3,6 @@
 from dataclasses import asdict, dataclass, field
 from itertools import product
 
-from ..cells import listed as cells
 from ..cells import make, parted
 from ..config import LENGTHS, Config, flag, quantity, seconds, typed
 from ..errors import UsageError, nearest

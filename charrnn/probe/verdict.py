@@ -61,7 +61,7 @@ def _decided(prediction, interval, seeds, most):
     low, high = prediction.low, prediction.high
     if interval is None:
         return INCONCLUSIVE, "one seed gives no interval" if seeds else "no run came to its end"
-    if low is not None and low > most:
+    if (low or 0) > most or (high or 0) >= most:
         return INCONCLUSIVE, f"nothing above {most:g} was tried"
     above, below = low is None or interval[0] >= low, high is None or interval[1] <= high
     if above and below:
