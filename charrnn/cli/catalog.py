@@ -126,7 +126,7 @@ def listing(
     ctx: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help="JSON.")] = False,
 ):
-    """List the corpora known by name: size, symbols, where they lie, split, what others reached on them; make others."""
+    """List corpora known by name: size, symbols, where they lie, split, what others reached on them; or make one."""
     if ctx.invoked_subcommand:
         if as_json:
             raise UsageError(f"--json: is for the list; leave it out before {ctx.invoked_subcommand}")

@@ -32,7 +32,7 @@ class Protocol:
     unit: str  # of a gap, in a heading
     updates: int = 1500
     quick_updates: int = 1500
-    lrs: tuple[float, ...] = (0.003, 0.01)
+    lrs: tuple[float, ...] = (0.003, 0.01, 0.001)  # in the order in which they are tried
     quick_lrs: tuple[float, ...] = (0.003,)
     scorer: str = "reached"  # the function of `measures` that makes the measure of the rows of a cell and seed
     stops: bool = True  # as soon as it is solved
@@ -80,7 +80,7 @@ PROTOCOLS = {
                 Prediction("lstm", 8, over="lstm:forget_bias=0"),  # Jozefowicz, Zaremba & Sutskever 2015
                 Prediction("lstm:forget_bias=log-uniform", 8, over="lstm"),  # Tallec & Ollivier 2018
             ),
-            (8, 16, 24, 32, 64, 128, 256), (8, 16, 24, 32, 64), "distractors",
+            (8, 16, 24, 32, 64, 128, 256), (8, 16, 32, 64), "distractors", quick_updates=1200,
         ),
         Protocol(
             "copy", "copy",
@@ -107,7 +107,8 @@ PROTOCOLS = {
             "N, all n up to which are right",
             "Weiss, Goldberg & Yahav 2018, On the Practical Computational Power of Finite Precision RNNs",
             (*(Prediction(cell, BEYOND) for cell in COUNTING), *(Prediction(cell, high=SOON) for cell in NOT_COUNTING)),
-            (50,), (50,), "numbers seen", lrs=(0.003, 0.01), quick_lrs=(0.01,), scorer="counted", one_gap=True,
+            (50,), (50,), "numbers seen", lrs=(0.003, 0.01), quick_lrs=(0.01,), scorer="counted",
+            quick_updates=800, stops=False, one_gap=True,
         ),
         Protocol(
             "brackets", "brackets",

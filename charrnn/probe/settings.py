@@ -45,7 +45,7 @@ class Settings:
         own = (protocol.quick_gaps, protocol.quick_lrs, protocol.quick_updates)
         gaps, lrs, updates = own if self.quick else (protocol.gaps, protocol.lrs, protocol.updates)
         whole = replace(
-            self, gaps=tuple(sorted(self.gaps or gaps)), lrs=tuple(sorted(self.lrs or lrs)),
+            self, gaps=tuple(sorted(self.gaps or gaps)), lrs=self.lrs or lrs,
             updates=self.updates or updates,
         )  # fmt: skip
         if protocol.one_gap and len(whole.gaps) > 1:
@@ -115,10 +115,10 @@ class Job:
         return asdict(self)
 
 
-def jobs(protocol: Protocol, settings: Settings) -> list[Job]:
-    """The models of a probe in the order in which they are trained: seed by seed, the cells varying fastest."""
+def jobs(protocol: Protocol, settings: Settings, lr: float) -> list[Job]:
+    """The models of a probe at one rate, in the order in which they are trained: the cells varying fastest."""
     s = settings
     return [
         Job(protocol.name, cell, gap, seed, lr, s.hidden, s.updates, s.attention)
-        for seed in range(1, s.seeds + 1) for gap in s.gaps for lr in s.lrs for cell in s.cells
+        for seed in range(1, s.seeds + 1) for gap in s.gaps for cell in s.cells
     ]  # fmt: skip

@@ -13,7 +13,7 @@ from .. import run as files
 from ..errors import CharrnnError, Interrupted
 from .learn import KEY, measure
 from .measures import result
-from .protocols import protocol
+from .protocols import Protocol, protocol
 from .settings import Job, Settings, jobs
 from .verdict import Result
 
@@ -21,33 +21,58 @@ POLL = 0.25  # seconds between two looks at whether we are asked to stop
 
 
 def run(name: str, settings: Settings, report, folder: Path | None = None, stop=lambda: None) -> Result:
-    """Trains and tests every model of a probe and says what came of it.
+    """Trains and tests the models of a probe and says what came of it.
 
     `report(event, **what)` is told of each model: begin, end. With a folder its rows.jsonl keeps the rows, and models
     whose row is there are not trained again. `stop()` gives the signal that asks to end; then Interrupted is raised.
     """
     chosen = protocol(name)
     settings = settings.complete(chosen)
-    asked = jobs(chosen, settings)
     with closing(_locked(folder)) if folder else nullcontext():
-        rows = _kept(folder) if folder else {}
-        left = [job for job in asked if _key(job.record()) not in rows]
+        grid = Grid(chosen, settings, _kept(folder) if folder else {})
 
         def add(job, row):
-            rows[_key(row)] = row
+            grid.rows[_key(row)] = row
             if folder:
                 files.add_row(folder / "rows.jsonl", row)
-            done = len(asked) - sum(_key(each.record()) not in rows for each in asked)
-            report("end", title=job.title, number=done, total=len(asked), row=row)
+            report("end", title=job.title, number=grid.total - grid.left, total=grid.total, row=row)
 
-        report("begin", title=chosen.name, number=len(asked) - len(left) + 1, total=len(asked))
+        report("begin", title=chosen.name, number=grid.total - grid.left + 1, total=grid.total)
         try:
-            _train(left, settings.jobs or _processors(), add, stop)
+            while due := grid.due():
+                _train(due, settings.jobs or _processors(), add, stop)
         except Interrupted as error:
-            done = len(asked) - sum(_key(job.record()) not in rows for job in asked)
             kept = "all kept" if folder else "nothing is kept without --out"
-            raise Interrupted(f"stopped with {done} of {len(asked)} models done, {kept}", error.signal) from None
-    return result(chosen, settings, [rows[_key(job.record())] for job in asked])
+            made = f"{grid.total - grid.left} of {grid.total} models"
+            raise Interrupted(f"stopped with {made} done, {kept}", error.signal) from None
+    return result(chosen, settings, [row for each in grid.rates for job in each if (row := grid.row(job))])
+
+
+class Grid:
+    """The models of a probe, rate by rate; where one has solved its task, other rates have nothing left to find."""
+
+    def __init__(self, chosen: Protocol, settings: Settings, rows: dict[str, dict]):
+        self.rates, self.rows = [jobs(chosen, settings, lr) for lr in settings.lrs], rows
+        self.stops, self.total = chosen.stops, sum(map(len, self.rates))
+
+    def row(self, job: Job) -> dict | None:
+        return self.rows.get(_key(job.record()))
+
+    def due(self) -> list[Job]:
+        """The models to be trained next: those of one rate, of which none is needed to know the others."""
+        return next(filter(None, map(self._open, range(len(self.rates)))), [])
+
+    @property
+    def left(self) -> int:
+        """How many are to be trained as far as is known."""
+        return sum(len(self._open(rate)) for rate in range(len(self.rates)))
+
+    def _open(self, rate):
+        earlier = list(zip(*self.rates[:rate], strict=True)) if rate else [()] * len(self.rates[0])
+        return [
+            job for job, before in zip(self.rates[rate], earlier, strict=True)
+            if not self.row(job) and not (self.stops and any((self.row(other) or {}).get("solved") for other in before))
+        ]  # fmt: skip
 
 
 def _locked(folder):
