@@ -93,8 +93,8 @@ def test_cells_vary_fastest():
 
 
 def test_all_is_every_cell_that_is_not_named():
-    assert grid.cells("lstm,all")[0] == "lstm"
-    assert sorted(grid.cells("lstm,all")) == sorted(grid.cells("all")) == sorted(cells.classes())
+    assert cells.listed("lstm,all")[0] == "lstm"
+    assert sorted(cells.listed("lstm,all")) == sorted(cells.listed("all")) == sorted(cells.classes())
 
 
 def test_a_cell_may_come_with_its_settings():

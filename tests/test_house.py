@@ -19,6 +19,7 @@ FLOORS = [  # from the ground up; a room is a module or a folder of the package
     {"evaluate", "gates"},
     {"adapt", "train", "sample"},
     {"bench", "compare", "probe", "report"},  # floor 6
+    {"claims"},
     {"cli"},
     {"__main__"},  # the door
 ]
@@ -260,6 +261,7 @@ def imported(process):
         (2, ["compare", "x", "--vary", "hiden=3"]),
         (2, ["probe", "context", "-c", "x", "--positions", "0"]),
         (2, ["probe", "gradient", "x", "--cells", "lstn"]),
+        (2, ["claims", "--corpus", "-"]),
         (2, ["plot", "x", "--of", "curve"]),
         (2, ["plot", "x", "-o", "y.gif"]),
         (0, ["train", "--print-config"]),

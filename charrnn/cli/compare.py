@@ -87,13 +87,14 @@ def _tell(folder, plan, rows, report, as_json):
 
 def _asked(cells, match, params, seeds, lrs, sizes, time_each, vary, typed):
     """What was typed, as far as it can be known to be right before anything heavy is imported."""
+    from ..cells import listed
     from ..compare import grid
     from ..config import quantity
 
     settings = typed | {"sample_length": 0} | grid.each_time(time_each)
     grid.only_one_length(settings)
     return grid.Asked(
-        grid.cells(cells), match, quantity(params, "--params") if params else None, seeds, grid.rates(lrs),
+        listed(cells), match, quantity(params, "--params") if params else None, seeds, grid.rates(lrs),
         grid.sizes(sizes), grid.axes(vary), settings,
     )  # fmt: skip
 

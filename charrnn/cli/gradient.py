@@ -94,10 +94,10 @@ def _check(text, checkpoint, cells, steps, lags, windows, seed, typed, cell):
 
 def _configs(cells, steps, seed, typed):
     """The settings of each cell's training."""
-    from ..compare import grid
+    from ..cells import listed, parted
 
-    for name in grid.cells(cells):
-        plain, own = grid.parted(name)
+    for name in listed(cells):
+        plain, own = parted(name)
         opts = [f"{key}={value}" for key, value in own.items()]
         yield Config(**typed, cell=plain, cell_opt=opts, steps=steps, seed=seed, sample_length=0)
 

@@ -27,6 +27,14 @@ def has_statistics(command: str) -> None:
         raise CharrnnError(f"{command}: needs scipy; install it with: pip install scipy") from None
 
 
+def has_pictures(what: str) -> None:
+    """The same for the library that draws."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise CharrnnError(f"{what}: needs matplotlib for pictures; install it with: pip install matplotlib") from None
+
+
 def may_leave(out: Path | None, name: str, overwrite: bool) -> None:
     """Raises what keeps `leave` from its work, before anything is computed."""
     if out is None:
@@ -38,10 +46,7 @@ def may_leave(out: Path | None, name: str, overwrite: bool) -> None:
     there = [f"{name}.{kind}" for kind in KINDS if (out / f"{name}.{kind}").exists()]
     if there and not overwrite:
         raise UsageError(f"--out {out}: holds {there[0]} already; replace it (--overwrite) or take another name")
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise CharrnnError("--out: needs matplotlib for pictures; install it with: pip install matplotlib") from None
+    has_pictures("--out")
     with written(out):
         out.mkdir(parents=True, exist_ok=True)
 

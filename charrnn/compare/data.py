@@ -22,20 +22,18 @@ def worth(plan: Plan, rows: dict[str, dict]) -> list[dict]:
     """
     if len(plan.asked["sizes"]) < 2:
         return []
-    scores = _scores(plan, rows)
-    first = next(iter(scores))
-    lines = []
-    for label, own in scores.items():
+    found, lines = scores(plan, rows), []
+    first = next(iter(found))
+    for label, own in found.items():
         means = {size: statistics.fmean(by_seed.values()) for size, by_seed in own.items() if by_seed}
         line = {"label": label, "sizes": sorted(means)} | _curve(means)
-        slopes = [] if label == first else _slopes(own, scores[first])
-        ends = t_interval(slopes)
-        line |= {"against": None if label == first else first, "seeds": len(slopes)}
-        lines.append(line | {"slope": statistics.fmean(slopes) if slopes else None, "slope_interval": ends})
+        grows = [] if label == first else list(slopes(own, found[first]).values())
+        line |= {"against": None if label == first else first, "seeds": len(grows)}
+        lines.append(line | {"slope": statistics.fmean(grows) if grows else None, "slope_interval": t_interval(grows)})
     return lines
 
 
-def _scores(plan, rows):
+def scores(plan: Plan, rows: dict[str, dict]) -> dict[str, dict]:
     """Bits by label without size, by size, by seed."""
     found = {}
     for job in jobs(plan, rows):
@@ -68,16 +66,17 @@ def _curve(means):
     return dict(zip(names, map(float, values), strict=True))
 
 
-def _slopes(own, first):
-    """For each seed that has two sizes or more of both: bits per doubling, by a straight line through the gaps."""
+def slopes(own: dict, first: dict) -> dict[int, float]:
+    """By seed, for those that have two sizes or more of both: bits per doubling, by a straight line through the gaps
+    of two cells' `scores`."""
     from scipy.stats import linregress
 
     gaps = {}
     for size, by_seed in own.items():
         for seed in by_seed.keys() & first.get(size, {}).keys():
             gaps.setdefault(seed, {})[size] = by_seed[seed] - first[size][seed]
-    return [
-        float(linregress(np.log2(list(by_size)), list(by_size.values())).slope)
-        for _, by_size in sorted(gaps.items())
+    return {
+        seed: float(linregress(np.log2(list(by_size)), list(by_size.values())).slope)
+        for seed, by_size in sorted(gaps.items())
         if len(by_size) > 1
-    ]
+    }

@@ -15,9 +15,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from .. import run
 from ..config import seconds, to_toml
 from ..errors import CharrnnError, CheckpointError, DataError, Diverged, Interrupted
-from ..run import lock, written
 from .grid import parted
 from .plan import Entry, Plan, resolved, settings_of
 
@@ -94,19 +94,12 @@ def rate(entry: Entry, number: int, lrs: list[float], rows: dict[str, dict]) -> 
 
 
 def read_rows(folder: Path) -> dict[str, dict]:
-    """The rows of a comparison by the names of their runs; half a row at the end, as a kill leaves it, is no row."""
-    path, rows = folder / "rows.jsonl", {}
+    """The rows of a comparison by the names of their runs."""
+    path = folder / "rows.jsonl"
     try:
-        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-        for line in lines:
-            if line.endswith(b"\n"):
-                row = json.loads(line)
-                rows[row["run"]] = row
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, TypeError, KeyError) as error:
+        return {row["run"]: row for row in run.read_rows(path)}
+    except KeyError as error:
         raise CheckpointError(f"{path}: is damaged ({type(error).__name__}: {error})") from None
-    return rows
 
 
 @dataclass(frozen=True)
@@ -148,7 +141,7 @@ class Work:
 
     def __init__(self, folder: Path, plan: Plan, say, stop):
         self.folder, self.plan, self.say, self.stop = folder, plan, say, stop
-        self._lock = lock(folder)
+        self._lock = run.lock(folder)
         self.rows = read_rows(folder)
 
     def run(self) -> dict[str, dict]:
@@ -156,7 +149,7 @@ class Work:
 
         Raises Interrupted when asked to stop, once the run at work has saved.
         """
-        self._mend()
+        run.mend_rows(self.folder / "rows.jsonl")
         made = set()
         while left := [job for job in jobs(self.plan, self.rows) if self._open(job, made)]:
             job = left[0]
@@ -164,7 +157,7 @@ class Work:
             done = len(self.rows.keys() - {job.name}) + 1
             self.say("begin", title=job.title, number=done, total=total(self.plan))
             row = self._row(job)
-            self._write(row)
+            run.add_row(self.folder / "rows.jsonl", row)
             self.rows[job.name] = row
             self.say("end", title=job.title, number=done, total=total(self.plan), row=row)
         return self.rows
@@ -177,19 +170,6 @@ class Work:
         row = self.rows.get(job.name)
         return row is None or (row["status"] == "failed" and job.name not in made)
 
-    def _mend(self):
-        """Cuts half a row off the end, so that the next one does not go on in it."""
-        path = self.folder / "rows.jsonl"
-        with written(path), open(path, "ab") as file:
-            file.truncate(path.read_bytes().rfind(b"\n") + 1)
-
-    def _write(self, row):
-        path = self.folder / "rows.jsonl"
-        with written(path), open(path, "ab") as file:
-            file.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
-            file.flush()
-            os.fsync(file.fileno())
-
     def _row(self, job):
         """Trains; what came of it as a row."""
         entry, folder = resolved(job.entry, self.folder), self.folder / "runs" / job.name
@@ -199,7 +179,7 @@ class Work:
             arguments = ["train", "--resume", str(folder)]
         else:
             settings = folder / "config.toml"
-            with written(settings):
+            with run.written(settings):
                 folder.mkdir(parents=True, exist_ok=True)
                 settings.write_text(to_toml(config), encoding="utf-8")
             arguments = ["train", *entry.texts, "--config", str(settings), "--out", str(folder), "--overwrite"]

@@ -61,7 +61,7 @@ def _decided(prediction, interval, seeds, most):
     low, high = prediction.low, prediction.high
     if interval is None:
         return INCONCLUSIVE, "one seed gives no interval" if seeds else "no run came to its end"
-    if low is not None and low > most:
+    if (low or 0) > most or (high or 0) >= most:
         return INCONCLUSIVE, f"nothing above {most:g} was tried"
     above, below = low is None or interval[0] >= low, high is None or interval[1] <= high
     if above and below:
@@ -69,6 +69,14 @@ def _decided(prediction, interval, seeds, most):
     if (low is not None and interval[1] < low) or (high is not None and interval[0] > high):
         return NOT_SUPPORTED, "the interval lies outside of what was foretold"
     return INCONCLUSIVE, "the interval reaches over an end of what was foretold"
+
+
+def together(findings: list[Finding]) -> str:
+    """The verdict on all findings together; inconclusive where nothing was foretold."""
+    verdicts = [finding.verdict for finding in findings]
+    if NOT_SUPPORTED in verdicts:
+        return NOT_SUPPORTED
+    return SUPPORTED if verdicts and set(verdicts) == {SUPPORTED} else INCONCLUSIVE
 
 
 @dataclass(frozen=True)
@@ -88,11 +96,8 @@ class Result:
 
     @property
     def verdict(self) -> str:
-        """That on all findings together; inconclusive where nothing was foretold of these cells."""
-        verdicts = [finding.verdict for finding in self.findings]
-        if NOT_SUPPORTED in verdicts:
-            return NOT_SUPPORTED
-        return SUPPORTED if verdicts and set(verdicts) == {SUPPORTED} else INCONCLUSIVE
+        """That on all findings together."""
+        return together(self.findings)
 
     @property
     def deciding(self) -> Finding | None:

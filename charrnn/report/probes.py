@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from .picture import _axes, _legend, style
+from .picture import LINES, _axes, _legend, style
 
 
 def draw_context(found: list[dict], path: Path) -> None:
@@ -29,13 +29,22 @@ def _doubling(axes, longest):
     axes.set_xticks(ticks, [f"{tick}" for tick in ticks])
 
 
+def _look(found, cells, one):
+    """A colour and marker for each cell, and a line for each time that it was looked at."""
+    times = [other["label"] for other in found if other["cell"] == one["cell"]]
+    line = LINES[::-1][-1 - (len(times) - 1 - times.index(one["label"])) % len(LINES)]
+    return style(cells.index(one["cell"])) | {"linestyle": line}
+
+
 def draw_gradient(found: list[dict], path: Path) -> None:
-    """The gradient by the embeddings, relative to that of the last one, against the lag; zero is not drawn."""
+    """The gradient by the embeddings, relative to that of the last one, against the lag; zero is not drawn. The last
+    look at a cell has the whole line."""
     with _axes(path, len(found) + 1) as axes:
-        for number, one in enumerate(found):
+        cells = list(dict.fromkeys(one["cell"] for one in found))
+        for one in found:
             ratio = [value or None for value in one["ratio"]]
             marks = max(1, len(ratio) // 8)
-            axes.plot(range(len(ratio)), ratio, label=one["label"], markevery=marks, **style(number))
+            axes.plot(range(len(ratio)), ratio, label=one["label"], markevery=marks, **_look(found, cells, one))
         axes.set_yscale("log")
         axes.set_xlabel("lag, in characters")
         axes.set_ylabel("gradient, relative to lag 0")
