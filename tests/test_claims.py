@@ -217,11 +217,8 @@ def test_every_part_is_a_command_that_can_be_meant(quick, charrnn, text, monkeyp
 
         return begin
 
-    for name, where in (
-        ("compare", "cli.compare._planned"),
-        ("probe", "probe.work.run"),
-        ("look", "cli.session._corpus"),
-    ):
+    places = {"compare": "cli.compare._planned", "probe": "probe.work.run", "look": "cli.session._corpus"}
+    for name, where in places.items():
         monkeypatch.setattr(f"charrnn.{where}", stopped(name))
     for part in parts.parts(quick, [text], 30_000, "out"):
         assert charrnn(*part.arguments).err == "error: enough\n", part.command
