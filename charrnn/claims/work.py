@@ -53,9 +53,7 @@ class Work:
                 answers[part.name] = _read(path)["answer"]
             else:
                 self.say("begin", **told, done=spent / whole)
-                answer, message, seconds = self._ask(part, lambda share, s=spent, p=part: self.say(
-                    "watch", done=(s + share * p.seconds) / whole
-                ))  # fmt: skip
+                answer, message, seconds = self._ask(part, spent, whole)
                 if answer is not None:
                     answers[part.name] = answer
                     _write(path, {"command": part.command, "seconds": round(seconds, 1), "answer": answer})
@@ -63,12 +61,13 @@ class Work:
             spent += part.seconds
         return answers
 
-    def _ask(self, part, watch):
+    def _ask(self, part, spent, whole):
         """A part's answer, or why there is none, and the seconds that it took."""
         rows = self.folder / part.name / "rows.jsonl"
 
         def look():
-            watch(min(1.0, len(run.read_rows(rows)) / part.rows) if part.rows else 0.0)
+            share = min(1.0, len(run.read_rows(rows)) / part.rows) if part.rows else 0.0
+            self.say("watch", done=(spent + share * part.seconds) / whole)
 
         if not self.stop():
             ended = launch("charrnn", part.arguments, self.stop, look)

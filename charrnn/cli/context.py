@@ -2,7 +2,7 @@
 
 import json
 import sys
-from contextlib import nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -72,24 +72,17 @@ def context(
     leave(out, "context", [row for one in found for row in _flat(one)], lambda path: _draw(found, path))
 
 
+@contextmanager
 def _status(title):
     """On a terminal, what is being read now."""
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:
-        return nullcontext(lambda k: None)
-
-    class Status:
-        def __enter__(self):
-            self.status = console.status("")
-            self.status.__enter__()
-            return lambda k: self.status.update(f"{title}: {'all' if k is None else f'the last {k}'} known")
-
-        def __exit__(self, *end):
-            self.status.__exit__(*end)
-
-    return Status()
+        yield lambda k: None
+        return
+    with console.status("") as status:
+        yield lambda k: status.update(f"{title}: {'all' if k is None else f'the last {k}'} known")
 
 
 def _answer(text, measured, seed):

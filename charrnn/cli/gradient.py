@@ -55,11 +55,8 @@ def gradient(
     may_leave(out, "gradient", overwrite)
     has_statistics("probe gradient")
     found, view = [], SimpleNamespace(lags=lags, windows=windows, seed=seed)
-    for one in (
-        _trained(text, cells, steps or 1000, view, typed, quiet)
-        if cells
-        else _kept(text, checkpoint, view, typed, cell)
-    ):
+    kept = None if cells else _kept(text, checkpoint, view, typed, cell)
+    for one in kept or _trained(text, cells, steps or 1000, view, typed, quiet):
         found.append(one)
         if as_json:
             print(json.dumps(one, ensure_ascii=False), flush=True)
@@ -86,10 +83,10 @@ def _check(text, checkpoint, cells, steps, lags, windows, seed, typed, cell):
         raise UsageError("TEXT: name a text to train on, for instance: charrnn probe gradient pydocs --cells rnn,lstm")
     if cell is not None:
         raise UsageError(f"--cell {cell}: is for checkpoints; with --cells name it there")
-    for config in _configs(cells, steps or 1000, seed, typed):
-        from ..cells import make
+    from ..cells import admit, make
 
-        make(config.cell, config.cell_settings(), option="--cells").check(config.hidden)
+    for config in _configs(cells, steps or 1000, seed, typed):
+        make(admit(config.cell, "--cells"), config.cell_settings(), option="--cells").check(config.hidden)
 
 
 def _configs(cells, steps, seed, typed):
