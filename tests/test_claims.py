@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import sentences, too_wide
 
-from charrnn.claims import parts, work
+from charrnn.claims import judge, parts, work
 from charrnn.cli import session
 from charrnn.compare.grid import Asked
 from charrnn.compare.plan import Entry, Plan
@@ -129,7 +129,11 @@ def test_verdicts(charrnn, text, launched):
     verdicts = [each["verdict"] for each in told.values()]
     yes, no, open_ = "supported", "not supported", "inconclusive"
     #        parameters, memory, speed, memory, speed, data, gru as good, variants, gaps, gradients, bias, counting
-    assert verdicts == [yes, yes, no, yes, no, yes, no, no, yes, open_, no, open_]
+    assert verdicts == [yes, yes, no, yes, no, open_, open_, open_, yes, open_, no, open_]
+    answers = {part.name: ANSWERS.get(part.name, [{}]) for part in parts.parts(True, [text], 30_000, "out")}
+    whole = [claim.verdict for claim in judge.judged(Path("out"), answers, False)]
+    assert whole == [yes, yes, no, yes, no, yes, no, no, yes, open_, no, open_]  # no claim is left open
+    assert [bool(each["open"]) for each in told.values()] == [False] * 5 + [True] * 3 + [False] * 4
     first = told["A GRU has fewer parameters than an LSTM of the same width"]
     assert (first["effect"], first["interval"]) == (0.75, [0.75, 0.75])
     speeds = told["A GRU is faster than an LSTM of the same width"]

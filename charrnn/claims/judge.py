@@ -4,33 +4,39 @@ Every finding is of a prediction that is written here, and so stated before anyt
 """
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from ..compare.data import scores, slopes
 from ..compare.outcome import MARGIN
 from ..compare.plan import Plan
 from ..compare.work import jobs, read_rows
-from ..probe.verdict import Finding, Prediction, judge, together
+from ..probe.verdict import INCONCLUSIVE, Finding, Prediction, judge, together
 from ..progress import short
 
+EARLY = (
+    "so little training, at one learning rate for all, tells who learns faster at first and not who is the more "
+    "accurate in the end; without --quick it is decided"
+)
 LONG_GAPS = "A plain RNN does not bridge long gaps; GRU and LSTM do"
 SPEEDS = {"train": "training", "evaluate": "scoring", "generate": "drawing"}
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim, the names of the parts that it is judged by, and what was found."""
+    """A claim, the names of the parts that it is judged by, and what was found; `open` says why that cannot decide it
+    whatever it is."""
 
     title: str
     protocol: str  # of the experiments
     parts: list[str]
     findings: list[Finding]
     notes: list[str] = field(default_factory=list)
+    open: str = ""
 
     @property
     def verdict(self) -> str:
-        return together(self.findings)
+        return INCONCLUSIVE if self.open else together(self.findings)
 
     def record(self) -> dict:
         """All of it as plain data."""
@@ -39,8 +45,14 @@ class Claim:
         return asdict(self) | {"verdict": self.verdict, "effect": effect, "interval": interval}
 
 
-def judged(folder: Path, answers: dict[str, list]) -> list[Claim]:
-    """Every claim in order; one whose part has no answer has no findings and so is inconclusive."""
+def judged(folder: Path, answers: dict[str, list], quick: bool) -> list[Claim]:
+    """Every claim in order; one whose part has no answer has no findings and so is inconclusive, and so are those of
+    accuracy where training was quick."""
+    claims = _claims(folder, answers)
+    return [replace(claim, open=EARLY) if quick and claim.protocol == "P2" else claim for claim in claims]
+
+
+def _claims(folder, answers):
     names = ("width", "data", "variants")
     width, data, variants = (_Runs(folder / name) if name in answers else None for name in names)
     return [
@@ -122,7 +134,7 @@ def _more_data(runs):
     largest, grows = short(runs.largest), slopes(runs.scores["gru"], runs.scores["lstm"])
     findings = [
         judge(Prediction("gru", low=0.0, over="lstm"), f"bits at {largest} characters", runs.of("bits"), math.inf),
-        judge(Prediction("gap", low=0.0), "bits that it grows by when the text doubles,", {"gap": grows}, math.inf),
+        judge(Prediction("the gap", low=0.0), "bits it grows by as the text doubles,", {"the gap": grows}, math.inf),
     ]  # fmt: skip
     return Claim(title, "P2", ["data"], findings, ["the gap is what the GRU has more bits than the LSTM"])
 
@@ -153,4 +165,4 @@ def _fading(answers):
                 found[one["cell"]][seed] = one["half_life"]
     measure = "half-life of the gradient in characters, after training,"
     findings = [judge(Prediction(cell, low=0.0, over="rnn"), measure, found, math.inf) for cell in ("gru", "lstm")]
-    return Claim(title, "P5", names, findings if names else [])
+    return Claim(title, "P5", names or ["gradient"], findings if names else [])

@@ -34,7 +34,8 @@ def write(folder: Path, head: list[str], claims: list[Claim], parts: list[Part],
         for one in record["findings"]:
             cells = one["prediction"], effect(one), one["seeds"], one["verdict"], one["reason"]
             lines.append(f"| {' | '.join(map(str, cells))} |")
-        lines += ["", *(f"Note: {note}." for note in record["notes"])]
+        notes = [record["open"], *record["notes"]] if record["open"] else record["notes"]
+        lines += ["", *(f"Note: {note}." for note in notes)]
     lines += ["", "## What was run", "", "```sh", *(commands[part.name] for part in parts), "```"]
     lines += [f"{name}: failed, {message}" for name, message in failed.items()]
     lines += ["", "## Pictures", "", *(f"![{name}]({name})" for name in pictures), ""]

@@ -44,7 +44,7 @@ def claims(
     made = parts(quick, [corpus], length, str(out))
     asked = {"quick": quick, "corpus": paths, "length": length, "commands": [part.command for part in made]}
     answers, failed = _run(out, corpus, made, asked, report)
-    found = judge.judged(out, answers)
+    found = judge.judged(out, answers, quick)
     head = [
         f"{corpus}, {length:,} characters to train on; charrnn {__version__}"
         + ("; quick: small models, little training, one learning rate for all" if quick else "") + ".",
@@ -98,15 +98,15 @@ def _keep(path, records):
 
 def _print(records, path):
     """Each claim with its verdict, and below it what was foretold and found."""
-    from rich.console import Console
-    from rich.padding import Padding
+    from shutil import get_terminal_size
+    from textwrap import fill
 
     from ..claims.page import effect
 
-    console = Console(highlight=False, width=None)
+    columns = get_terminal_size().columns
     for record in records:
-        console.print(f"{record['title']}: [bold]{record['verdict']}[/]")
-        for one in record["findings"]:
-            told = f"{one['prediction']}; found {effect(one)}: {one['verdict']}"
-            console.print(Padding(told.replace("[", r"\["), (0, 0, 0, 2)))
+        print(fill(f"{record['title']}: {record['verdict']}", columns, subsequent_indent="  "))
+        told = [f"{one['prediction']}; found {effect(one)}: {one['verdict']}" for one in record["findings"]]
+        for line in [*told, *([f"but {record['open']}"] if record["open"] else [])]:
+            print(fill(line, columns, initial_indent="  ", subsequent_indent="    "))
     print(path)
