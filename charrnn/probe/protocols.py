@@ -96,8 +96,8 @@ PROTOCOLS = {
             "In which order two marks came that lie far apart.",
             "In lines of what length is the order of two marks told?",
             "H90, the longest line with 90 % right",
-            "Hochreiter & Schmidhuber 1997, task 6a, where the LSTM solves lines of 100 and a plain network does not",
-            (Prediction("rnn", high=50), Prediction("gru", 100), Prediction("lstm", 100)),
+            "Hochreiter & Schmidhuber 1997, task 6a, where the first LSTM solves lines of 100",
+            (Prediction("rnn", high=50), *(Prediction(cell, 100) for cell in ("gru", "lstm", "lstm-1997"))),
             (20, 50, 100, 200), (20, 50, 100), "length",
         ),
         Protocol(

@@ -53,9 +53,8 @@ class Settings:
         for gap in whole.gaps:
             KINDS[protocol.task].check(gap, "--gaps")
             if gap < protocol.least:
-                raise UsageError(
-                    f"--gaps {gap}: {protocol.name} needs at least {protocol.least} to measure {protocol.measure}"
-                )
+                what = protocol.measure.split(", ")[1]
+                raise UsageError(f"--gaps {gap}: must be at least {protocol.least}, to measure {what}")
         return whole
 
 
