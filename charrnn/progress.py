@@ -153,6 +153,52 @@ class GridReporter(Reporter):
         self.console.print(f"run {place}  {what['title']}  {told}  {duration(row['seconds'])}", markup=False)
 
 
+class ProbeReporter(Reporter):
+    """Tells how the models of a probe stand, one after the other."""
+
+    def _begin(self, what):
+        self.begun, self.first = time.monotonic(), what["number"] - 1
+        if self.bar:
+            self.bar.update(self.task, completed=self.first / what["total"], description=what["title"], facts="")
+
+    def _end(self, what):
+        row, number, total = what["row"], what["number"], what["total"]
+        told = f"{row['accuracy']:.1%} right" if row["status"] == "done" else row["status"]
+        updates = f"{row['made']:,} updates{', solved' if row['solved'] else ''}"
+        place = f"{number} of {total}"
+        self.console.print(f"{place}  {what['title']}  {told}  {updates}  {duration(row['seconds'])}", markup=False)
+        if self.bar and number > self.first:
+            left = (time.monotonic() - self.begun) / (number - self.first) * (total - number)
+            self.bar.update(self.task, completed=number / total, facts=f"{place}, {duration(left)} left")
+
+
+class PartsReporter(Reporter):
+    """Tells how a set of experiments stands, one part after the other; `done` is the share of the whole."""
+
+    def __init__(self, quiet: bool = False):
+        super().__init__(quiet)
+        self.begun = self.first = None  # when, and at which share, this session began
+
+    def _begin(self, what):
+        if self.begun is None:
+            self.begun, self.first = time.monotonic(), what["done"]
+        self.title = f"part {what['number']} of {what['total']}: {what['title']}"
+        self._watch(what)
+
+    def _watch(self, what):
+        if not self.bar:
+            return
+        done, spent = what["done"], time.monotonic() - self.begun
+        here = done - self.first
+        left = f"{duration(spent / here * (1 - done))} left" if here > 0.01 else ""
+        self.bar.update(self.task, completed=done, description=self.title, facts=left)
+
+    def _end(self, what):
+        told = "failed" if what["message"] else "done"
+        place = f"part {what['number']} of {what['total']}"
+        self.console.print(f"{place}  {what['title']}  {told}  {duration(what['seconds'])}", markup=False)
+
+
 def in_bits(yardsticks: dict[str, float]) -> str:
     """The yardsticks in a line, bits per character."""
     return ", ".join(f"{name} {bits:.2f}" for name, bits in yardsticks.items()) + " bits"

@@ -129,6 +129,34 @@ def refuse(out: Path | None, overwrite: bool) -> None:
         raise UsageError(f"--overwrite: {out} holds what is no part of a run ({foreign[0]}); take another --out")
 
 
+def read_rows(path: Path) -> list[dict]:
+    """The rows of a JSONL file, none where it is not there; half a row at its end, as a kill leaves it, is no row."""
+    try:
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        rows = [json.loads(line) for line in lines if line.endswith(b"\n")]
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise CheckpointError(f"{path}: is damaged ({type(error).__name__}: {error})") from None
+    if not all(isinstance(row, dict) for row in rows):
+        raise CheckpointError(f"{path}: is damaged (a row is no object)")
+    return rows
+
+
+def mend_rows(path: Path) -> None:
+    """Cuts half a row off the end, so that the next one does not go on in it."""
+    with written(path), open(path, "ab") as file:
+        file.truncate(path.read_bytes().rfind(b"\n") + 1)
+
+
+def add_row(path: Path, row: dict) -> None:
+    """Appends a row that is on the disk when this returns."""
+    with written(path), open(path, "ab") as file:
+        file.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def lock(folder: Path):
     """Keeps a second process out of a folder while the file returned is open; where the system has no such lock
     (Windows), nothing does."""

@@ -72,7 +72,7 @@ class Trainer:
         self.engine, self.run = choose(self.config.engine, self.model.stack[-1], self.weights["embedding"])
         self.optimizer = Optimizer(self.weights, self.config.weight_decay)
         self.state = self._fresh()
-        self.good = None
+        self.good, self._rate_clock = None, (time.monotonic(), 0)
         self._remember()
 
     def export(self) -> dict[str, torch.Tensor]:

@@ -12,15 +12,16 @@ import signal
 import statistics
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import sentences
 
-from charrnn import cells, checkpoint, cli
+from charrnn import cells, checkpoint, cli, seeds
 from charrnn.cli import session
-from charrnn.compare import generation, grid, outcome, plan, work
+from charrnn.compare import data, evaluation, generation, grid, outcome, plan, work
 from charrnn.compare.grid import Asked
 from charrnn.compare.match import CLOSE, matched, size
 from charrnn.compare.plan import Entry, Plan, Texts, cut, make
@@ -29,6 +30,7 @@ from charrnn.corpus import Reading, open_corpus
 from charrnn.errors import UsageError
 from charrnn.model import Model
 
+SPEEDS = ("train", "evaluate", "generate")
 TINY = ("--hidden", 8, "--steps", 3, "--embed", 4, "--seq-len", 16, "--batch-size", 4)
 
 
@@ -37,6 +39,7 @@ def quick(monkeypatch):
     """No waiting for the disk, and not long for how fast a model draws."""
     monkeypatch.setattr(os, "fsync", lambda handle: None)
     monkeypatch.setattr(generation, "SECONDS", 0.01)
+    monkeypatch.setattr(evaluation, "SECONDS", 0.01)
 
 
 class Stream(io.TextIOWrapper):
@@ -58,6 +61,8 @@ def here(monkeypatch):
         made.append((module, arguments))
         if module == "charrnn.compare.generation":
             return Ended(0, f"{generation.speed(Path(arguments[0]))}\n", "", 0.1)
+        if module == "charrnn.compare.evaluation":
+            return Ended(0, f"{evaluation.speed(Path(arguments[0]))}\n", "", 0.1)
         out, err = Stream(), Stream()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as end:
             monkeypatch.setattr(sys, "argv", ["charrnn", *arguments])
@@ -88,8 +93,8 @@ def test_cells_vary_fastest():
 
 
 def test_all_is_every_cell_that_is_not_named():
-    assert grid.cells("lstm,all")[0] == "lstm"
-    assert sorted(grid.cells("lstm,all")) == sorted(grid.cells("all")) == sorted(cells.classes())
+    assert cells.listed("lstm,all")[0] == "lstm"
+    assert sorted(cells.listed("lstm,all")) == sorted(cells.listed("all")) == sorted(cells.classes())
 
 
 def test_a_cell_may_come_with_its_settings():
@@ -370,7 +375,7 @@ def compare(charrnn, corpus, *more):
 
 def same_but_for_clocks(rows):
     """Rows without what no two runs have in common."""
-    clocks = ("elapsed", "seconds", "memory", "train_per_second", "generate_per_second", "resumed")
+    clocks = ("elapsed", "seconds", "memory", *(f"{name}_per_second" for name in SPEEDS), "resumed")
     return {name: {k: v for k, v in each.items() if k not in clocks} for name, each in rows.items()}
 
 
@@ -395,7 +400,7 @@ def test_a_comparison_from_beginning_to_end(charrnn, corpus, here, done):
         assert (made["status"], made["steps"], made["lr"]) == ("done", 3, 0.004)
         assert made["engine"] == checkpoint.load(folder / "runs" / name / "best.pt")[1]["engine"]
         assert made["hidden"] == {"rnn": 8, "lstm": made["hidden"]}[made["cell"]] and made["resumed"] is False
-        assert min(made[k] for k in ("train_per_second", "generate_per_second", "elapsed", "parameters")) > 0
+        assert min(made[k] for k in (*(f"{name}_per_second" for name in SPEEDS), "elapsed", "parameters")) > 0
     assert not (folder / "runs" / names[0] / "samples.jsonl").read_text()
     told = {entry.label: entry.parameters for entry in Plan.load(folder).entries}
     assert all(made["parameters"] == told[made["label"]] for made in read_rows(folder).values())
@@ -405,7 +410,7 @@ def test_a_comparison_from_beginning_to_end(charrnn, corpus, here, done):
         "rate 0.004, the default, was used for all",
     ):
         assert said in answer.err
-    for said in ("bits more than rnn", "drawing/s", "spread", "yardsticks uniform", "verdict"):
+    for said in ("bits more than rnn", "drawing/s", "scoring/s", "spread", "yardsticks uniform", "verdict"):
         assert said in answer.out
 
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.pt")}
@@ -530,6 +535,10 @@ def test_the_rate_is_chosen_and_sizes_are_run(charrnn, corpus, here):
     assert [made["purpose"] for made in rows] == ["rate"] * 4 + ["result"] * 2
     assert {made["characters"] for made in rows} == {881}
     assert len({made["corpus"] for made in rows}) == 2
+    (line,) = json.loads(answer.out)["data"]
+    assert (line["label"], line["sizes"], line["exponent"], line["slope"]) == ("rnn", [1000, 3000], None, None)
+    (written,) = csv.DictReader(io.StringIO(Path("out/data.csv").read_text()))
+    assert (written["sizes"], written["slope_interval_low"]) == ("1000 3000", "")
     config = Path("out/runs/02-rnn-3k-seed1/config.toml").read_text()
     assert "lr = 0.01\n" in config and "seed = 1\n" in config
 
@@ -615,6 +624,50 @@ def test_the_t_interval_is_that_of_the_tables():
     assert outcome.t_interval([1.0, 3.0], 0.95) == pytest.approx([2 - 12.706205, 2 + 12.706205])
     assert outcome.t_interval([5.0, 5.0], 0.9) == [5.0, 5.0]
     assert outcome.t_interval([1.0], 0.95) is None and outcome.t_interval([], 0.95) is None
+
+
+def sized(bits, seeds=2, sizes=(1000, 2000, 4000, 8000)):
+    """A comparison of rnn and gru over sizes, whose runs have bits(cell, size, seed)."""
+    record = Asked(["rnn", "gru"], seeds=seeds, sizes=list(sizes), settings={}).record()
+    short = {1000: "1k", 2000: "2k", 4000: "4k", 8000: "8k"}
+    entries = [
+        replace(entry(cell), label=f"{cell}, {short[size]}", size=size) for size in sizes for cell in ("rnn", "gru")
+    ]
+    asked = Plan(record, "corpus", "c" * 64, {}, {"uniform": 5.0}, {"val": 9}, entries)
+    return asked, {j.name: row(j, bits(j.entry.cell, j.entry.size, j.seed)) for j in jobs(asked, {})}
+
+
+def test_the_curve_is_that_of_the_numbers():
+    def bits(cell, size, seed):
+        return 1.5 + 40 * size**-0.5 + (0.2 - 0.01 * seed if cell == "gru" else 0.1 * seed)
+
+    first, second = data.worth(*sized(bits))
+    assert [first[name] for name in ("floor", "scale", "exponent")] == pytest.approx([1.65, 40, 0.5], rel=1e-3)
+    assert second["floor"] == pytest.approx(1.685, rel=1e-3) and second["residual"] < 1e-6  # where the search ends
+    assert data.worth(*sized(bits, sizes=(1000, 2000, 4000)))[0]["floor"] is None
+    assert data.worth(plan_of("rnn"), {}) == []
+
+
+def test_the_slope_of_the_gap_is_over_seeds():
+    """The gap grows by .02 bits a doubling with seed 1 and by .04 with seed 2; a missing run spoils nothing."""
+    asked, rows = sized(lambda cell, size, seed: 2 + (cell == "gru") * (0.02 * seed * math.log2(size) - 0.1))
+    first, second = data.worth(asked, rows)
+    assert (first["slope"], first["against"], second["against"]) == (None, None, "rnn")
+    assert second["slope"] == pytest.approx(0.03) and second["seeds"] == 2
+    assert second["slope_interval"] == pytest.approx([0.03 - 12.7062 * 0.01, 0.03 + 12.7062 * 0.01], rel=1e-4)
+    rows["01-rnn-1k-seed1"] |= {"status": "diverged", "bits": None}
+    assert data.worth(asked, rows)[1]["slope"] == pytest.approx(0.03)
+
+
+def test_equivalence_is_that_of_the_tables():
+    """The interval of 90 %, by the table of t with two degrees of freedom, touches the margin at a p-value of 5 %."""
+    values = [0.001, 0.002, 0.003]
+    edge = 0.002 + 2.91999 * 0.001 / 3**0.5
+    assert seeds.equivalence(values, edge) == pytest.approx(0.05, rel=1e-4)
+    assert seeds.equivalence([-v for v in values], edge) == pytest.approx(0.05, rel=1e-4)
+    assert seeds.equivalence(values, 2 * edge) < 0.05 < seeds.equivalence(values, edge / 2)
+    assert (seeds.equivalence([0.5, 0.5], 0.1), seeds.equivalence([0.0, 0.0], 0.1)) == (1.0, 0.0)
+    assert seeds.equivalence([0.0], 0.1) is None
 
 
 def pair(blocks, others, characters=None, **more):

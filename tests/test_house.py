@@ -12,13 +12,14 @@ from conftest import ROOT
 PACKAGE = ROOT / "charrnn"
 FLOORS = [  # from the ground up; a room is a module or a folder of the package
     {"", "errors"},  # "" is charrnn/__init__.py: the version and nothing else
-    {"cells", "vocab", "config"},  # floor 0
-    {"engine", "corpus"},
+    {"cells", "vocab", "config", "seeds"},  # floor 0
+    {"engine", "corpus", "tasks"},
     {"model", "stream", "yardstick"},
     {"checkpoint", "ensemble", "noise", "optim", "progress", "run"},
     {"evaluate", "gates"},
     {"adapt", "train", "sample"},
-    {"bench", "compare", "report"},  # floor 6, where probe belongs too
+    {"bench", "compare", "probe", "report"},  # floor 6
+    {"claims"},
     {"cli"},
     {"__main__"},  # the door
 ]
@@ -26,6 +27,7 @@ THIRD_PARTY = {  # what a room imports as soon as it is imported itself; anythin
     "vocab": {"numpy"},
     "engine": {"numpy", "torch"},
     "corpus": {"numpy"},
+    "tasks": {"numpy"},
     "model": {"numpy"},
     "stream": {"numpy"},
     "yardstick": {"numpy"},
@@ -41,6 +43,7 @@ THIRD_PARTY = {  # what a room imports as soon as it is imported itself; anythin
     "sample": {"numpy"},
     "bench": {"numpy", "torch"},
     "compare": {"numpy"},
+    "probe": {"numpy", "torch"},
     "report": {"numpy"},
     "cli": {"typer"},
 }
@@ -256,6 +259,16 @@ def imported(process):
         (0, ["compare", "--help"]),
         (2, ["compare", "x", "--cells", "lstn"]),
         (2, ["compare", "x", "--vary", "hiden=3"]),
+        (2, ["probe", "context", "-c", "x", "--positions", "0"]),
+        (2, ["probe", "gradient", "x", "--cells", "lstn"]),
+        (2, ["claims", "--corpus", "-"]),
+        (0, ["probe", "--help"]),
+        (0, ["probe", "recall", "--help"]),
+        (2, ["probe", "recal"]),
+        (2, ["probe", "recall", "--cells", "lstn"]),
+        (2, ["probe", "order", "--gaps", "5"]),
+        (2, ["corpora", "make", "recal"]),
+        (2, ["corpora", "make", "pairs", "--gap", "200"]),
         (2, ["plot", "x", "--of", "curve"]),
         (2, ["plot", "x", "-o", "y.gif"]),
         (0, ["train", "--print-config"]),

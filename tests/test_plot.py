@@ -104,6 +104,12 @@ def test_a_sketch_is_text():
     assert sketch.sketch([("one", [3], [2])], "steps", "bits", 40).count("a") == 1 + 1  # the point and its key
     assert sketch.sketch([("same", [1, 2], [1, 2]), ("too", [1, 2], [1, 2])], "x", "y", 30).count("*") > 10
     assert sketch.sketch([], "x", "y") == "nothing to show yet"
+    straight = sketch.sketch([("one", [1, 10, 100], [1, 0.1, 0.01])], "x", "y", 40, "xy").splitlines()
+    places = [(row, line.index("a")) for row, line in enumerate(straight[1:17]) if "a" in line]
+    assert places[-1][0] - places[0][0] == 15 and places[-1][1] > 30  # from corner to corner, and straight between
+    assert abs(dict(places)[7] - (places[0][1] + places[-1][1]) / 2) < 4
+    assert [straight[1][:6], straight[16][:6]] == [" 1e+00", " 1e-02"] and straight[18].split()[-1] == "100"
+    assert sketch.sketch([("none", [0, 1], [0, -1])], "x", "y", 40, "y") == "nothing to show yet"
     many = sketch.sketch([(f"cell {k}", [0, 1], [k, k + 1]) for k in range(60)], "x", "y")
     assert many.splitlines()[-1] == "h cell 59"
 

@@ -2,6 +2,7 @@
 a class in a file of a person's own once `admit` has seen it."""
 
 import pkgutil
+import re
 from dataclasses import fields
 from functools import lru_cache
 from importlib import import_module
@@ -51,3 +52,23 @@ def _typed(cell, key, value, kind):
         return typed
     except ValueError:
         raise UsageError(f"--cell-opt {key}={value}: {cell} wants a value of type {kind.__name__}") from None
+
+
+def listed(text: str, option: str = "--cells") -> list[str]:
+    """The cells of `--cells a,b:setting=value,all`; "all" is every cell that is not named yet."""
+    named = [part.strip() for part in text.split(",")]
+    if "" in named:
+        raise UsageError(f"{option} {text}: must be values with commas between")
+    bare = {name for name in named if name != "all"}
+    found = []
+    for name in named:
+        found += [each for each in classes() if each not in bare] if name == "all" else [name]
+    if len(set(found)) < len(found):
+        raise UsageError(f"{option} {','.join(found)}: names one of them twice")
+    return found
+
+
+def parted(cell: str) -> tuple[str, dict[str, str]]:
+    """A cell as typed in its name and its own settings: "clockwork:modules=4"."""
+    name, settings = re.fullmatch(r"(.*?)((?::\w+=[^:]*)*)", cell).groups()
+    return name, dict(each.split("=", 1) for each in settings.split(":")[1:])

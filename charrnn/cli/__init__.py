@@ -148,4 +148,6 @@ def _status(end):
 
 
 # Each adds its commands, in this order.
-from . import learn, generate, score, describe, gates, compare, plot, bench, catalog  # noqa: E402, F401, I001
+from . import (  # noqa: E402, I001
+    learn, generate, score, describe, gates, compare, probe, tasks, context, gradient, claims, plot, bench, catalog,  # noqa: F401
+)  # fmt: skip

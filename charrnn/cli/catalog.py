@@ -2,15 +2,21 @@
 
 import inspect
 import json
+import sys
 import textwrap
+from itertools import chain, count
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ..errors import DataError
-from . import app, cache, pipeable
+from ..config import quantity
+from ..errors import DataError, UsageError
+from ..run import written
+from ..tasks import named
+from . import WHOLE, app, cache, pipeable
 
+LINES = 256  # of a synthetic text that are drawn together
 WIDTH = 256  # at which sizes are compared
 COLUMNS = (
     "products 3 in 2: three products with the past, in two stages; size: parameters of a layer with "
@@ -110,10 +116,21 @@ def _print_cell(fact):
     print(fact["equations"], end="")
 
 
-@app.command(rich_help_panel="What there is")
+corpora = typer.Typer(invoke_without_command=True, rich_markup_mode="rich")
+app.add_typer(corpora, name="corpora", rich_help_panel="What there is")
+
+
+@corpora.callback()
 @pipeable
-def corpora(as_json: Annotated[bool, typer.Option("--json", help="JSON.")] = False):
-    """List the corpora known by name: size, symbols, where they lie, split, what others reached on them."""
+def listing(
+    ctx: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON.")] = False,
+):
+    """List corpora known by name: size, symbols, where they lie, split, what others reached on them; or make one."""
+    if ctx.invoked_subcommand:
+        if as_json:
+            raise UsageError(f"--json: is for the list; leave it out before {ctx.invoked_subcommand}")
+        return
     from ..corpus import Reading, Survey
     from ..corpus.known import KNOWN
 
@@ -144,3 +161,55 @@ def corpora(as_json: Annotated[bool, typer.Option("--json", help="JSON.")] = Fal
         for line in row["published"]:
             print(f"    {line}")
     print(f"\nEncoded corpora are kept in {cache()}; any file of it can be deleted.")
+    print("Others are made: charrnn corpora make --help")
+
+
+@corpora.command()
+@pipeable
+def make(
+    task: Annotated[str, typer.Argument(help="recall, copy, order, count, brackets or pairs.", show_default=False)],
+    gap: Annotated[
+        int | None, typer.Option(help="How far back what matters lies, or how long a line is.", **WHOLE)
+    ] = None,
+    size: Annotated[str, typer.Option(help="Characters at most: 62k, 1MB.")] = "1MB",
+    seed: Annotated[int, typer.Option(help="Seed of the lines.", **WHOLE)] = 1,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="The file; - for standard output.", show_default=False)
+    ] = Path("-"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file that is there.")] = False,
+):
+    """Make a synthetic text, line by line, in which what matters lies a known way back; prints its path.
+
+    [bold]charrnn corpora make recall --gap 64 -o recall.txt[/]
+    """
+    kind, characters = named(task), quantity(size.removesuffix("B"), "--size")
+    gap = kind.usual if gap is None else gap
+    kind.check(gap)
+    if seed < 0:
+        raise UsageError(f"--seed {seed}: must be at least 0")
+    if overwrite and str(out) == "-":
+        raise UsageError("--overwrite: has no effect on standard output")
+    if out.exists() and not overwrite:
+        raise UsageError(f"--out {out}: already exists; replace it (--overwrite) or take another name")
+    lines = _made(task, gap, characters, seed)
+    if not (first := next(lines, "")):
+        raise UsageError(f"--size {size}: is less than one line of {task} with --gap {gap}")
+    if str(out) == "-":
+        return sys.stdout.writelines(chain([first], lines))
+    with written(out), open(out, "w", encoding="utf-8", newline="\n") as file:
+        file.writelines(chain([first], lines))
+    print(out)
+
+
+def _made(task, gap, characters, seed):
+    """Whole lines of a task, as many as make no more than so many characters."""
+    from ..stream import draws
+    from ..tasks.lines import make
+
+    drawn = make(task, gap)
+    for number in count():
+        for line in drawn.text(draws(seed, f"corpus {task}", number), LINES):
+            characters -= len(line)
+            if characters < 0:
+                return
+            yield line

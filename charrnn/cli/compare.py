@@ -1,6 +1,5 @@
 """`charrnn compare`: a grid of training runs, made one after the other and told in tables."""
 
-import csv
 import json
 import shlex
 from contextlib import closing
@@ -9,11 +8,10 @@ from typing import Annotated
 
 import typer
 
-from ..errors import CharrnnError, Interrupted, UsageError
+from ..errors import Interrupted, UsageError
 from . import WHOLE, app, cache, pipeable
 from .learn import options
-
-PRINTED = 200  # columns where standard output is no terminal
+from .results import has_statistics, number, print_table, write_csv
 
 
 def _option(*names, **more):
@@ -21,6 +19,7 @@ def _option(*names, **more):
     return typer.Option(*names, rich_help_panel="Comparison", **more)
 
 
+SPEEDS = ("train", "evaluate", "generate")
 TEXT = typer.Argument(help="The text, as for train. With --resume: the comparison's folder.", show_default=False)
 MATCH = _option(help="Made equal: params (to 1 %), hidden (widths), or time (widths, and seconds).")
 VARY = _option(help="Another axis, as dropout=0,.2,.4; may be repeated.")
@@ -59,7 +58,7 @@ def compare(
         raise UsageError("--resume: goes on with a comparison as it is; name its folder and nothing else")
     if not corpus:
         raise UsageError("CORPUS: name a text, for instance: charrnn compare pydocs --cells rnn,lstm --time-each 1m")
-    _has_statistics()
+    has_statistics("compare")
     from ..progress import GridReporter
 
     report = GridReporter(quiet)
@@ -71,37 +70,33 @@ def compare(
 
 
 def _tell(folder, plan, rows, report, as_json):
-    """What came of it: table.csv, notes, and on stdout tables or one JSON object."""
+    """What came of it: table.csv (and data.csv), notes, and on stdout tables or one JSON object."""
+    from ..compare.data import worth
     from ..compare.outcome import summary
 
-    lines = summary(plan, rows)
+    lines, data = summary(plan, rows), worth(plan, rows)
     _write_csv(folder / "table.csv", lines)
+    if data:
+        write_csv(folder / "data.csv", [_flat(line, "slope_interval") for line in data])
     for note in _remarks(plan, rows, lines):
         report.note(note)
     if as_json:
-        return print(json.dumps(_answer(folder, plan, lines), ensure_ascii=False))
-    _print_tables(plan, lines)
+        return print(json.dumps(_answer(folder, plan, lines, data), ensure_ascii=False))
+    _print_tables(plan, lines, data)
 
 
 def _asked(cells, match, params, seeds, lrs, sizes, time_each, vary, typed):
     """What was typed, as far as it can be known to be right before anything heavy is imported."""
+    from ..cells import listed
     from ..compare import grid
     from ..config import quantity
 
     settings = typed | {"sample_length": 0} | grid.each_time(time_each)
     grid.only_one_length(settings)
     return grid.Asked(
-        grid.cells(cells), match, quantity(params, "--params") if params else None, seeds, grid.rates(lrs),
+        listed(cells), match, quantity(params, "--params") if params else None, seeds, grid.rates(lrs),
         grid.sizes(sizes), grid.axes(vary), settings,
     )  # fmt: skip
-
-
-def _has_statistics():
-    """CharrnnError now, not after hours of training, where the library for intervals is missing."""
-    try:
-        import scipy  # noqa: F401
-    except ImportError:
-        raise CharrnnError("compare: needs scipy; install it with: pip install scipy") from None
 
 
 def _planned(asked, corpus, out, report):
@@ -236,67 +231,53 @@ def _remarks(plan, rows, lines):
     yield from dict.fromkeys(note for row in rows.values() for note in row["notes"] or ())
 
 
-def _answer(folder, plan, lines):
+def _answer(folder, plan, lines, data):
     """What --json prints."""
     return {
         "folder": str(folder), "rows": str(folder / "rows.jsonl"), "corpus": plan.title, "characters": plan.characters,
-        "asked": plan.asked, "target": plan.target, "yardsticks": plan.yardsticks, "table": lines,
+        "asked": plan.asked, "target": plan.target, "yardsticks": plan.yardsticks, "table": lines, "data": data,
     }  # fmt: skip
 
 
 def _write_csv(path, lines):
     """The table as CSV, a line for each entry; what is a list there stands in columns of its own here."""
-    from ..run import written
-
     flat = []
     for line in lines:
         pair = dict(line["against"] or {})
-        for name in ("over_seeds", "over_text"):
-            pair[f"{name}_low"], pair[f"{name}_high"] = pair.pop(name, None) or (None, None)
         varied = ", ".join(f"{k}={v}" for k, v in line["varied"].items())
-        flat.append({k: v for k, v in line.items() if k != "against"} | {"varied": varied} | pair)
-    names = list(dict.fromkeys(name for line in flat for name in line))
-    with written(path), open(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(flat)
+        own = {k: v for k, v in line.items() if k != "against"} | {"varied": varied}
+        flat.append(own | _flat(pair, "over_seeds", "over_text"))
+    write_csv(path, flat)
 
 
-def _print_tables(plan, lines):
-    """What came of it, how it compares with the first, and what it cost, each in a table of 80 columns."""
-    from rich.console import Console
+def _flat(line, *intervals):
+    """A line in which intervals have two columns, and lists are words."""
+    flat = {k: " ".join(map(str, v)) if isinstance(v, list) else v for k, v in line.items() if k not in intervals}
+    for name in intervals:
+        flat[f"{name}_low"], flat[f"{name}_high"] = line.get(name) or (None, None)
+    return flat
 
+
+def _print_tables(plan, lines, data):
+    """What came of it, how it compares with the first, what it cost and what more text is worth, in tables of 80
+    columns."""
     from ..progress import in_bits
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = PRINTED
-    console.print(f"{plan.title}, validation part; equal: {_equal(plan)}", markup=False)
-    for title, names, cells in (_results(plan, lines), _differences(lines), _costs(lines)):
+    print(f"{plan.title}, validation part; equal: {_equal(plan)}")
+    for title, names, cells in (_results(plan, lines), _differences(lines), _costs(lines), _worth(data)):
         if cells:
-            console.print()
-            console.print(_table(title, names, cells))
-    console.print(f"\nyardsticks {in_bits(plan.yardsticks)}", markup=False)
-
-
-def _table(title, names, cells):
-    from rich.table import Table
-
-    table = Table(title, box=None, padding=(0, 1, 0, 0))
-    for name in names:
-        table.add_column(name, justify="right")
-    for row in cells:
-        table.add_row(*row)
-    return table
+            print()
+            print_table(title, names, cells)
+    print(f"\nyardsticks {in_bits(plan.yardsticks)}")
 
 
 def _results(plan, lines):
     cells = []
     for line in lines:
         runs = f"{line['done']}" + f" of {plan.asked['seeds']}" * (line["done"] < plan.asked["seeds"])
-        sizes = [line["label"], f"{line['hidden']:,}", f"{line['parameters']:,}", _number(line["off"], "+.1%")]
+        sizes = [line["label"], f"{line['hidden']:,}", f"{line['parameters']:,}", number(line["off"], "+.1%")]
         forms = {"lr": "g", "nats": ".4f", "bits": ".4f", "spread": ".4f", "perplexity": ".3f"}
-        cells.append([*sizes, *(_number(line[name], form) for name, form in forms.items()), runs])
+        cells.append([*sizes, *(number(line[name], form) for name, form in forms.items()), runs])
     return "", ["hidden", "parameters", "off", "rate", "nats", "bits", "spread", "perplexity", "runs"], cells
 
 
@@ -306,7 +287,7 @@ def _differences(lines):
         pair = line["against"]
         if pair and pair["pairs"]:
             seeds, text = (_interval(pair[name]) for name in ("over_seeds", "over_text"))
-            cells.append([line["label"], _number(pair["difference"], "+.4f"), seeds, text, pair["verdict"] or "-"])
+            cells.append([line["label"], number(pair["difference"], "+.4f"), seeds, text, pair["verdict"] or "-"])
     first = next((line["against"]["reference"] for line in lines if line["against"]), "")
     return f"bits more than {first}", ["", "95 % over seeds", "95 % over text", "verdict"], cells
 
@@ -317,16 +298,24 @@ def _costs(lines):
     cells = [
         [
             line["label"], line["engine"] or "-", f"{short(line['memory'])}B" if line["memory"] is not None else "-",
-            *(short(line[name]) if line[name] else "-" for name in ("train_per_second", "generate_per_second")),
+            *(short(line[f"{name}_per_second"]) if line[f"{name}_per_second"] else "-" for name in SPEEDS),
             *(duration(line[name]) if line[name] is not None else "-" for name in ("elapsed", "seconds")),
         ]
         for line in lines
     ]  # fmt: skip
-    return "", ["engine", "memory", "training/s", "drawing/s", "trained", "in all"], cells
+    return "", ["engine", "memory", "training/s", "scoring/s", "drawing/s", "trained", "in all"], cells
 
 
-def _number(value, form):
-    return "-" if value is None else format(value, form)
+def _worth(data):
+    """What more text is worth, where there are several sizes."""
+    cells = [
+        [line["label"], *(number(line[name], ".4g") for name in ("floor", "scale", "exponent", "residual")),
+         number(line["slope"], "+.4f"), _interval(line["slope_interval"])]
+        for line in data
+    ]  # fmt: skip
+    first = data[0]["label"] if data else ""
+    gap = f"gap to {first}, a doubling"
+    return "bits = E + A size^-a", ["E", "A", "a", "misses", gap, "95 % over seeds"], cells
 
 
 def _interval(ends):

@@ -1,10 +1,9 @@
 """What was asked of a comparison: cells, axes, seeds, rates, sizes; and the points of its grid, in order."""
 
-import re
 from dataclasses import asdict, dataclass, field
 from itertools import product
 
-from ..cells import classes, make
+from ..cells import make, parted
 from ..config import LENGTHS, Config, flag, quantity, seconds, typed
 from ..errors import UsageError, nearest
 from ..progress import short
@@ -58,7 +57,7 @@ class Asked:
             raise UsageError("--lrs: chooses the rates; leave out --lr and --vary lr")
         if self.sizes and (self.settings.get("min_count", 1) > 1 or "min_count" in self.vary):
             raise UsageError("--sizes: texts of several sizes fold other characters away; leave out --min-count")
-        for option, values in (("--cells", self.cells), ("--lrs", self.lrs), ("--sizes", self.sizes)):
+        for option, values in (("--lrs", self.lrs), ("--sizes", self.sizes)):
             if len(set(values)) < len(values):
                 raise UsageError(f"{option} {','.join(map(str, values))}: names one of them twice")
         for point in self.points():
@@ -83,22 +82,6 @@ class Asked:
 
     def record(self) -> dict:
         return asdict(self)
-
-
-def cells(text: str) -> list[str]:
-    """The cells of `--cells a,b:setting=value,all`; "all" is every cell that is not named yet."""
-    named = _parts("--cells", text)
-    bare = {name for name in named if name != "all"}
-    found = []
-    for name in named:
-        found += [each for each in classes() if each not in bare] if name == "all" else [name]
-    return found
-
-
-def parted(cell: str) -> tuple[str, dict[str, str]]:
-    """A cell as typed in its name and its own settings: "clockwork:modules=4"."""
-    name, settings = re.fullmatch(r"(.*?)((?::\w+=[^:]*)*)", cell).groups()
-    return name, dict(each.split("=", 1) for each in settings.split(":")[1:])
 
 
 def rates(text: str | None) -> list[float]:

@@ -6,15 +6,16 @@ import statistics
 import numpy as np
 
 from ..run import BLOCK
+from ..seeds import CONFIDENCE, equivalence, t_interval
 from ..stream import draws
 from .plan import Entry, Plan
 from .work import jobs
 
-CONFIDENCE = 0.95
 MARGIN = 0.01  # bits per character within which two models count as equally good
 FEWEST = 10  # blocks that can stand for a text
 RESAMPLED = 9999
 NATS = math.log(2)  # in a bit
+COSTS = ("memory", "train_per_second", "evaluate_per_second", "generate_per_second", "elapsed")
 
 
 def summary(plan: Plan, rows: dict[str, dict]) -> list[dict]:
@@ -46,7 +47,7 @@ def _line(entry: Entry, rows):
         "nats": mean * NATS if bits else None, "bits": mean, "spread": _spread(bits),
         "perplexity": math.exp(min(mean * NATS, 700)) if bits else None, "accuracy": _mean(done, "accuracy"),
         "engine": ", ".join(engines) or None,
-        **{name: _median(done, name) for name in ("memory", "train_per_second", "generate_per_second", "elapsed")},
+        **{name: _median(done, name) for name in COSTS},
         "seconds": _median(rows, "seconds"),
     }  # fmt: skip
 
@@ -61,7 +62,7 @@ def _mean(rows, name):
 
 
 def _median(rows, name):
-    known = [row[name] for row in rows if row[name] is not None]
+    known = [row[name] for row in rows if row.get(name) is not None]  # an older row does not have all
     return statistics.median(known) if known else None
 
 
@@ -69,37 +70,26 @@ def against(rows: list[dict], first: list[dict], reference: str) -> dict:
     """How runs differ from those of a reference, in bits per character, seed by seed: the mean, a t interval over the
     seeds (where there are two or more), and a bootstrap interval over blocks of the text.
 
-    The verdict is by the seeds' intervals: worse or better where the one of 95 % lies on one side of 0, else equal
-    where the one of 90 % lies within MARGIN (two one-sided tests at 5 %), else open.
+    The verdict is by the seeds: worse or better where their interval lies on one side of 0, else equal where two
+    one-sided tests at 5 % put the mean within MARGIN, else open. `equal_p` is the p-value of those tests.
     """
     known = {row["seed"]: row for row in first if row["status"] == "done"}
     pairs = [(row, known[row["seed"]]) for row in rows if row["status"] == "done" and row["seed"] in known]
     differences = [one["bits"] - other["bits"] for one, other in pairs]
-    seeds = t_interval(differences, CONFIDENCE)
+    seeds, equal = t_interval(differences, CONFIDENCE), equivalence(differences, MARGIN)
     return {
         "reference": reference, "pairs": len(pairs), "difference": statistics.fmean(differences) if pairs else None,
         "over_seeds": seeds, "over_text": text_interval(pairs), "margin": MARGIN,
-        "verdict": _verdict(seeds, t_interval(differences, 1 - 2 * (1 - CONFIDENCE))),
+        "equal_p": equal, "verdict": _verdict(seeds, equal),
     }  # fmt: skip
 
 
-def _verdict(wide, narrow):
-    if wide is None:
+def _verdict(ends, equal):
+    if ends is None:
         return None
-    if wide[0] > 0 or wide[1] < 0:
-        return "worse" if wide[0] > 0 else "better"
-    return "equal" if max(-narrow[0], narrow[1]) < MARGIN else "open"
-
-
-def t_interval(values: list[float], confidence: float) -> list[float] | None:
-    """The interval of the mean of a few values that scatter normally; None for fewer than two."""
-    if len(values) < 2:
-        return None
-    from scipy.stats import t
-
-    half = t.ppf((1 + confidence) / 2, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
-    mean = statistics.fmean(values)
-    return [float(mean - half), float(mean + half)]
+    if ends[0] > 0 or ends[1] < 0:
+        return "worse" if ends[0] > 0 else "better"
+    return "equal" if equal < 1 - CONFIDENCE else "open"
 
 
 def text_interval(pairs: list[tuple[dict, dict]]) -> list[float] | None:

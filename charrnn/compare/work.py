@@ -15,14 +15,15 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from .. import run
 from ..config import seconds, to_toml
 from ..errors import CharrnnError, CheckpointError, DataError, Diverged, Interrupted
-from ..run import lock, written
 from .grid import parted
 from .plan import Entry, Plan, resolved, settings_of
 
 TUNING = 0  # the seed of the runs that choose a rate, kept out of those that are compared
 POLL = 0.25  # seconds between two looks at a process
+SPEEDS = {"evaluate_per_second": "charrnn.compare.evaluation", "generate_per_second": "charrnn.compare.generation"}
 ROW = {
     "run": "its name, and that of its folder in runs/",
     "label": "the line of the table that it belongs to",
@@ -38,6 +39,7 @@ ROW = {
     "seconds": "from the start of the process to its end", "resumed": "whether the run was interrupted before",
     "memory": "bytes held at most over those held before the model was made", "engine": "what unrolled the cell",
     "train_per_second": "characters, the median of the rows of its metrics (in a very short run the mean)",
+    "evaluate_per_second": "characters scored by it from end to end, in a process of its own",
     "generate_per_second": "characters drawn from it one by one, in a process of its own",
     "corpus": "digest of the texts", "notes": "what training said",
 }  # fmt: skip
@@ -92,19 +94,12 @@ def rate(entry: Entry, number: int, lrs: list[float], rows: dict[str, dict]) -> 
 
 
 def read_rows(folder: Path) -> dict[str, dict]:
-    """The rows of a comparison by the names of their runs; half a row at the end, as a kill leaves it, is no row."""
-    path, rows = folder / "rows.jsonl", {}
+    """The rows of a comparison by the names of their runs."""
+    path = folder / "rows.jsonl"
     try:
-        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-        for line in lines:
-            if line.endswith(b"\n"):
-                row = json.loads(line)
-                rows[row["run"]] = row
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, TypeError, KeyError) as error:
+        return {row["run"]: row for row in run.read_rows(path)}
+    except KeyError as error:
         raise CheckpointError(f"{path}: is damaged ({type(error).__name__}: {error})") from None
-    return rows
 
 
 @dataclass(frozen=True)
@@ -146,7 +141,7 @@ class Work:
 
     def __init__(self, folder: Path, plan: Plan, say, stop):
         self.folder, self.plan, self.say, self.stop = folder, plan, say, stop
-        self._lock = lock(folder)
+        self._lock = run.lock(folder)
         self.rows = read_rows(folder)
 
     def run(self) -> dict[str, dict]:
@@ -154,7 +149,7 @@ class Work:
 
         Raises Interrupted when asked to stop, once the run at work has saved.
         """
-        self._mend()
+        run.mend_rows(self.folder / "rows.jsonl")
         made = set()
         while left := [job for job in jobs(self.plan, self.rows) if self._open(job, made)]:
             job = left[0]
@@ -162,7 +157,7 @@ class Work:
             done = len(self.rows.keys() - {job.name}) + 1
             self.say("begin", title=job.title, number=done, total=total(self.plan))
             row = self._row(job)
-            self._write(row)
+            run.add_row(self.folder / "rows.jsonl", row)
             self.rows[job.name] = row
             self.say("end", title=job.title, number=done, total=total(self.plan), row=row)
         return self.rows
@@ -175,19 +170,6 @@ class Work:
         row = self.rows.get(job.name)
         return row is None or (row["status"] == "failed" and job.name not in made)
 
-    def _mend(self):
-        """Cuts half a row off the end, so that the next one does not go on in it."""
-        path = self.folder / "rows.jsonl"
-        with written(path), open(path, "ab") as file:
-            file.truncate(path.read_bytes().rfind(b"\n") + 1)
-
-    def _write(self, row):
-        path = self.folder / "rows.jsonl"
-        with written(path), open(path, "ab") as file:
-            file.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
-            file.flush()
-            os.fsync(file.fileno())
-
     def _row(self, job):
         """Trains; what came of it as a row."""
         entry, folder = resolved(job.entry, self.folder), self.folder / "runs" / job.name
@@ -197,7 +179,7 @@ class Work:
             arguments = ["train", "--resume", str(folder)]
         else:
             settings = folder / "config.toml"
-            with written(settings):
+            with run.written(settings):
                 folder.mkdir(parents=True, exist_ok=True)
                 settings.write_text(to_toml(config), encoding="utf-8")
             arguments = ["train", *entry.texts, "--config", str(settings), "--out", str(folder), "--overwrite"]
@@ -207,8 +189,12 @@ class Work:
             return row | _troubled(ended, folder)
         if (answer := json.loads(ended.out))["corpus"] != entry.corpus:
             raise DataError(f"{entry.texts[0]}: is not the text that the comparison began with; it has changed since")
-        drawn = self._process("charrnn.compare.generation", [answer["best"]])
-        return row | _finished(answer, folder) | {"generate_per_second": None if drawn.status else float(drawn.out)}
+        return row | _finished(answer, folder) | {name: self._speed(name, answer["best"]) for name in SPEEDS}
+
+    def _speed(self, name, best):
+        """What a process prints that does one thing with the model as fast as it can; None where it failed."""
+        ended = self._process(SPEEDS[name], [best])
+        return None if ended.status else float(ended.out)
 
     def _process(self, module, arguments, watch=lambda: None):
         """A process that ran to its end; where we were asked to stop, Interrupted."""
