@@ -22,6 +22,7 @@ def setting(default, help, group, *, free=False):
 
 
 LENGTHS = ("steps", "epochs", "time")  # of a run; one of them is given
+NOISES = ("dropout", "dropout_input", "dropout_output", "weight_drop", "zoneout", "state_reset")  # rates
 MODEL, NOISE, TEXT, TRAINING = "Model", "Against overfitting", "Text", "Training"
 MACHINE, RUN = "Machine", "Run"
 
@@ -50,6 +51,7 @@ class Config:
     )
     weight_drop: float = setting(0.0, "Share of the recurrent matrices left out, anew each step.", NOISE, free=True)
     zoneout: float = setting(0.0, "Share of the states' units that keep their old value at each character.", NOISE)
+    state_reset: float = setting(0.0, "Chance of each lane to forget its state before a step.", NOISE, free=True)
 
     bytes: bool = setting(False, "Symbols are bytes instead of characters.", TEXT)
     encoding: str = setting("utf-8", "Encoding of the text files.", TEXT)
@@ -64,6 +66,11 @@ class Config:
     warmup: float = setting(0.02, "Share of the run over which the rate rises to its peak.", TRAINING, free=True)
     clip: float = setting(1.0, "Greatest norm of the gradient; 0 for no limit.", TRAINING, free=True)
     weight_decay: float = setting(0.02, "AdamW's weight decay, on matrices only.", TRAINING, free=True)
+    ema: float = setting(
+        0.0,
+        "Also average the weights over so large a last share of the steps, and keep the better; 0 not to.",
+        TRAINING,
+    )
     steps: int | None = setting(
         None, "Train for so many steps; 5000 as a rule, at most 60 epochs.", TRAINING, free=True
     )
@@ -94,7 +101,7 @@ class Config:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise UsageError(f"{flag(name)} {value}: must be a number greater than 0")
-        for name in ("dropout", "dropout_input", "dropout_output", "weight_drop", "zoneout", "warmup"):
+        for name in (*NOISES, "ema", "warmup"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise UsageError(f"{flag(name)} {value}: must be from 0 to below 1")

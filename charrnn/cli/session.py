@@ -346,6 +346,7 @@ def _around(config):
     stack[f"attention over {config.attention}"] = config.attention
     noise = {"input": config.dropout_input or None, "output": config.dropout_output}
     noise |= {"weights": config.weight_drop or None, "zoneout": config.zoneout or None}
+    noise |= {"state reset": config.state_reset or None}
     told = [f"{name} {rate:g}" for name, rate in noise.items() if rate is not None]
     rows = {
         "around": ", ".join(word for word, there in stack.items() if there),
