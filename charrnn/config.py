@@ -21,6 +21,9 @@ def setting(default, help, group, *, free=False):
     return field(default=default, metadata=metadata)
 
 
+PLANNED = (  # what train chooses where it was not typed
+    "precision", "seq_len", "batch_size", "layers", "hidden", "dropout", "weight_drop", "ema", "lr",
+)  # fmt: skip
 LENGTHS = ("steps", "epochs", "time")  # of a run; one of them is given
 NOISES = ("dropout", "dropout_input", "dropout_output", "weight_drop", "zoneout", "state_reset")  # rates
 MODEL, NOISE, TEXT, TRAINING = "Model", "Against overfitting", "Text", "Training"
@@ -202,11 +205,11 @@ def _checked(path, key, value, f):
     return float(value) if kind == "float" else value
 
 
-def to_toml(config: Config) -> str:
-    """The settings as TOML with their help; what is not set stands as a comment."""
+def to_toml(config: Config, open: tuple = ()) -> str:
+    """The settings as TOML with their help; what is not set, or still `open`, stands as a comment."""
     lines = []
     for f in fields(config):
-        value = getattr(config, f.name)
+        value = None if f.name in open else getattr(config, f.name)
         written = f"# {f.name} =" if value is None else f"{f.name} = {_toml(value)}"
         lines += [f"# {f.metadata['help']}", written, ""]
     return "\n".join(lines)

@@ -148,4 +148,4 @@ def _status(end):
 
 
 # Each adds its commands, in this order.
-from . import learn, generate, score, describe, gates, compare, plot, bench, catalog  # noqa: E402, F401, I001
+from . import learn, planning, generate, score, describe, gates, compare, plot, bench, catalog  # noqa: E402, F401, I001
