@@ -28,7 +28,7 @@ from .stream import Stream, draws
 EVALUATIONS = 10  # in a run, where --eval-every does not say otherwise
 ROWS = 100  # of the training loss in a run scheduled by steps; one scheduled by time has one every ROW_STEPS
 ROW_STEPS = 50
-EVALUATING = 0.2  # the share of a run by time that evaluations may take; where they would take more they are fewer
+EVALUATING = 0.05  # the share of a run by time that evaluations may take; where they would take more they are fewer
 SAVE_SECONDS = 60.0
 TOLERATED = 5  # updates in a row that may be skipped before the run rolls back
 ROLLBACKS = 3

@@ -164,7 +164,7 @@ def test_stopped_anywhere_and_resumed_it_is_the_same(charrnn, small, whole, aske
     finishing = [k for k, path in enumerate(places) if "_finish" in path]
     between = [k for k, path in enumerate(places) if len(path) == 1]
     assert len(between) == STEPS
-    assert len(evaluating) == 6 * len(finishing)
+    assert len(evaluating) == 12 * len(finishing)  # six, of the weights and of their average
     assert len(finishing) >= 3
     chosen = {0, between[0], between[8], between[24], between[-1], evaluating[5], evaluating[-1], *finishing[::2]}
     for k in sorted(chosen | set(random.Random(8).sample(range(len(places)), 1 + CAMPAIGN))):

@@ -894,10 +894,11 @@ def test_a_run_by_time_follows_its_clock(training, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("cost", "seconds"), [(3, [0, 15, 30, 45, 60, 75, 90, 100]), (30, [0, 101]), (1, list(range(0, 101, 10)))]
+    ("cost", "seconds"),
+    [(1, [0, 20, 40, 60, 80, 100]), (3, [0, 60, 100]), (30, [0, 101]), (0.25, [*range(0, 101, 10)])],
 )
 def test_slow_evaluations_of_a_run_by_time_are_fewer(training, monkeypatch, cost, seconds):
-    """Each costs so many seconds: together they take a fifth of the time, and whatever they cost there are two."""
+    """Each costs so many seconds: together they take a twentieth of the time, and whatever they cost there are two."""
     clock = Clock(monkeypatch, 0.0)
     one = clock.watch(training(steps=None, time="100s"))
 
