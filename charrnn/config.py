@@ -21,7 +21,11 @@ def setting(default, help, group, *, free=False):
     return field(default=default, metadata=metadata)
 
 
+PLANNED = (  # what train chooses where it was not typed
+    "precision", "seq_len", "batch_size", "layers", "hidden", "dropout", "weight_drop", "ema", "lr",
+)  # fmt: skip
 LENGTHS = ("steps", "epochs", "time")  # of a run; one of them is given
+NOISES = ("dropout", "dropout_input", "dropout_output", "weight_drop", "zoneout", "state_reset")  # rates
 MODEL, NOISE, TEXT, TRAINING = "Model", "Against overfitting", "Text", "Training"
 MACHINE, RUN = "Machine", "Run"
 
@@ -52,6 +56,7 @@ class Config:
         0.0, "Share of the matrices that a state passes through left out, anew each step.", NOISE, free=True
     )
     zoneout: float = setting(0.0, "Share of the states' units that keep their old value at each character.", NOISE)
+    state_reset: float = setting(0.0, "Chance of each lane to forget its state before a step.", NOISE, free=True)
 
     bytes: bool = setting(False, "Symbols are bytes instead of characters.", TEXT)
     encoding: str = setting("utf-8", "Encoding of the text files.", TEXT)
@@ -66,6 +71,11 @@ class Config:
     warmup: float = setting(0.02, "Share of the run over which the rate rises to its peak.", TRAINING, free=True)
     clip: float = setting(1.0, "Greatest norm of the gradient; 0 for no limit.", TRAINING, free=True)
     weight_decay: float = setting(0.02, "AdamW's weight decay, on matrices only.", TRAINING, free=True)
+    ema: float = setting(
+        0.0,
+        "Also average the weights over so large a last share of the steps, and keep the better; 0 not to.",
+        TRAINING,
+    )
     steps: int | None = setting(
         None, "Train for so many steps; 5000 as a rule, at most 60 epochs.", TRAINING, free=True
     )
@@ -96,7 +106,7 @@ class Config:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise UsageError(f"{flag(name)} {value}: must be a number greater than 0")
-        for name in ("dropout", "dropout_input", "dropout_output", "weight_drop", "zoneout", "warmup"):
+        for name in (*NOISES, "ema", "warmup"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise UsageError(f"{flag(name)} {value}: must be from 0 to below 1")
@@ -197,11 +207,11 @@ def _checked(path, key, value, f):
     return float(value) if kind == "float" else value
 
 
-def to_toml(config: Config) -> str:
-    """The settings as TOML with their help; what is not set stands as a comment."""
+def to_toml(config: Config, open: tuple = ()) -> str:
+    """The settings as TOML with their help; what is not set, or still `open`, stands as a comment."""
     lines = []
     for f in fields(config):
-        value = getattr(config, f.name)
+        value = None if f.name in open else getattr(config, f.name)
         written = f"# {f.name} =" if value is None else f"{f.name} = {_toml(value)}"
         lines += [f"# {f.metadata['help']}", written, ""]
     return "\n".join(lines)

@@ -35,6 +35,18 @@ class Noise(Quiet):
             weights[name] = weights[name] * self._mask(self._drawn(f"weight-drop {name}", weights[name].shape), p)
         return weights
 
+    def state(self, state: list[dict], fresh: list[dict]) -> list[dict]:
+        """The states to go on from: those of some lanes as if a text began here, which every text that is sampled or
+        scored does once."""
+        p = self.config.state_reset
+        lost = self._drawn("state-reset", (self.lanes,)) < p if p else np.zeros(self.lanes, bool)  # (B,)
+        if not lost.any():
+            return state
+        return [
+            {name: self._where(lost, new[name], array) for name, array in own.items()}
+            for own, new in zip(state, fresh, strict=True)
+        ]
+
     def input(self, x):
         p = self.config.dropout_input
         return x * self._mask(self._drawn("dropout-input", x.shape[1:]), p) if p else x
@@ -52,6 +64,10 @@ class Noise(Quiet):
 
     def _dropped(self, rate, layer, y):
         return y * self.masks[rate][layer] if rate else y
+
+    def _where(self, lanes, one, other):
+        """Arrays (B, ..): of these lanes the one, of the rest the other."""
+        return torch.where(torch.from_numpy(lanes).to(self.device).view(-1, *[1] * (one.dim() - 1)), one, other)
 
     def _drawn(self, name, shape):
         """Numbers from 0 to below 1 for one purpose."""

@@ -6,7 +6,7 @@ Everything random is a function of the seed and the step; everything else that t
 
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
@@ -21,13 +21,14 @@ from .evaluate import LANES, score, zeros
 from .model import Model
 from .noise import Noise
 from .optim import Optimizer, schedule
+from .plan import EPOCHS, STEPS, work
 from .run import Run
-from .stream import Stream
+from .stream import Stream, draws
 
 EVALUATIONS = 10  # in a run, where --eval-every does not say otherwise
 ROWS = 100  # of the training loss in a run scheduled by steps; one scheduled by time has one every ROW_STEPS
 ROW_STEPS = 50
-EVALUATING = 0.2  # the share of a run by time that evaluations may take; where they would take more they are fewer
+EVALUATING = 0.05  # the share of a run by time that evaluations may take; where they would take more they are fewer
 SAVE_SECONDS = 60.0
 TOLERATED = 5  # updates in a row that may be skipped before the run rolls back
 ROLLBACKS = 3
@@ -71,6 +72,7 @@ class Trainer:
         self.weights = {k: torch.from_numpy(w.copy()).to(self.device).requires_grad_() for k, w in weights.items()}
         self.engine, self.run = choose(self.config.engine, self.model.stack[-1], self.weights["embedding"])
         self.optimizer = Optimizer(self.weights, self.config.weight_decay)
+        self.average = {k: w.detach().clone() for k, w in self.weights.items()} if self.config.ema else {}
         self.state = self._fresh()
         self.good, self._rate_clock = None, (time.monotonic(), 0)
         self._remember()
@@ -79,14 +81,16 @@ class Trainer:
         """Everything but the counters that the next update depends on."""
         state = {f"state.{layer}.{name}": array for layer, own in enumerate(self.state) for name, array in own.items()}
         optimizer = {f"optimizer.{k}": v for k, v in self.optimizer.export().items()}
-        return {f"weights.{k}": w.detach() for k, w in self.weights.items()} | optimizer | state
+        average = {f"average.{k}": w for k, w in self.average.items()}
+        return {f"weights.{k}": w.detach() for k, w in self.weights.items()} | average | optimizer | state
 
     def restore(self, tensors: dict[str, np.ndarray], counters: Counters) -> None:
         """Goes back to what `export` gave."""
         held = {name: torch.from_numpy(np.array(array)) for name, array in tensors.items()}
         with torch.no_grad():
-            for name, weight in self.weights.items():
-                weight.copy_(held[f"weights.{name}"])
+            for kind, arrays in (("weights", self.weights), ("average", self.average)):
+                for name, array in arrays.items():
+                    array.copy_(held[f"{kind}.{name}"])
         prefix = "optimizer."
         self.optimizer.restore({k.removeprefix(prefix): v for k, v in held.items() if k.startswith(prefix)})
         for layer, own in enumerate(self.state):
@@ -175,6 +179,7 @@ class Trainer:
         c.step += 1
         if math.isfinite(norm) and self._sound(value):
             self.optimizer.step(rate)
+            self._follow()
             kind = self.weights["embedding"].dtype  # also where mixed precision made the state coarser
             self.state = [{name: array.detach().to(kind) for name, array in own.items()} for own in state]
             c.loss_sum, c.loss_count, c.in_a_row = c.loss_sum + value, c.loss_count + 1, 0
@@ -182,6 +187,13 @@ class Trainer:
         else:
             self._skip(value, norm)
         self.optimizer.clear()
+
+    def _follow(self):
+        """Moves the average toward the weights, so that it is one over about the last share `ema` of the steps so far:
+        a share and no number of them, so that it suits runs of any length (Karras et al. 2024, appendix C)."""
+        nearer = 1 / (1 + self.config.ema * self.counters.step)
+        for name, array in self.average.items():
+            array.lerp_(self.weights[name].detach(), nearer)
 
     def _sound(self, nats):
         """Whether a loss is one that a model which learns can have."""
@@ -193,7 +205,7 @@ class Trainer:
         noise = Noise(self.config, self.model, self.stream.lanes, self.device, self.counters.step)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
             p = self.model.bind(noise.weights(self.weights))
-            logits, state = self.model.forward(p, x, self.state, self.run, noise)
+            logits, state = self.model.forward(p, x, noise.state(self.state, self._fresh()), self.run, noise)
         return F.cross_entropy(logits.float().flatten(0, 1), y.flatten()), state
 
     def _skip(self, loss, norm):
@@ -242,24 +254,33 @@ class Trainer:
     def _evaluate(self):
         """Scores the whole validation part; keeps the best weights, and this moment as a good one."""
         c, began = self.counters, time.monotonic()
-        result = score(
-            self.model, self.weights, self.corpus.part("val"), self.run, LANES, between=self._stop_if_asked
-        ).summary()
-        sample = self._sample() if self._sound(result["nats"]) else None
+        scored = {name: self._scored(weights) for name, weights in self._candidates().items()}
+        chosen = min(scored, key=lambda name: scored[name]["nats"])
+        result, weights = scored[chosen], self._candidates()[chosen]
+        sample = self._sample(weights) if self._sound(result["nats"]) else None
         c.evaluated, c.milestone = c.step, int(EVALUATIONS * self.progress())
         better = result["nats"] < c.best_nats
         c.stale = 0 if better else c.stale + 1
         if better:
             c.best_nats, c.best_step = result["nats"], c.step
-            self.save_best(result)
-        self._log("eval", **result, best=better)
-        if c.in_a_row == 0 and self._sound(result["nats"]):
+            self.save_best(weights, result)
+        both = {name: each["nats"] for name, each in scored.items()} if len(scored) > 1 else {}
+        self._log("eval", **result, best=better, **both)
+        if c.in_a_row == 0 and self._sound(scored["raw"]["nats"]):
             self._remember()
         if sample is not None:
             self.folder.log("samples", {"step": c.step, "text": sample})
             self.say("sample", step=c.step, text=sample)
         self._rate_clock = time.monotonic(), c.step
         c.evaluating += time.monotonic() - began
+
+    def _candidates(self):
+        """The weights that an evaluation chooses from: as they are, and averaged."""
+        return {"raw": self.weights} | ({"averaged": self.average} if self.average else {})
+
+    def _scored(self, weights):
+        part = self.corpus.part("val")
+        return score(self.model, weights, part, self.run, LANES, between=self._stop_if_asked).summary()
 
     def _finish(self):
         """The best weights scored exactly, the validation part read once from end to end; best.pt keeps the result."""
@@ -275,17 +296,17 @@ class Trainer:
         self.folder.log("metrics", {"event": "final", "step": step} | result | detail)
         return result
 
-    def _sample(self):
+    def _sample(self, weights):
         if not self.config.sample_length:
             return None
-        weights = {name: weight.detach().cpu().numpy() for name, weight in self.weights.items()}
+        weights = {name: weight.detach().cpu().numpy() for name, weight in weights.items()}
         return self.preview(self.model, weights, self.counters.step)
 
     # ---- what is kept
 
-    def save_best(self, result: dict) -> None:
-        weights = {f"weights.{name}": weight.detach().cpu().numpy() for name, weight in self.weights.items()}
-        checkpoint.save(self.folder.best, weights, self._record("best", result))
+    def save_best(self, weights: dict[str, torch.Tensor], result: dict) -> None:
+        arrays = {f"weights.{name}": weight.detach().cpu().numpy() for name, weight in weights.items()}
+        checkpoint.save(self.folder.best, arrays, self._record("best", result))
 
     def save(self) -> None:
         """last.pt: the present, the last good state if that is another, the counters, the length of the logs."""
@@ -331,7 +352,7 @@ def planned_steps(config: Config, stream: Stream) -> int:
         return config.steps
     if config.epochs:
         return max(1, round(config.epochs * stream.steps_per_epoch))
-    return min(5000, 60 * stream.steps_per_epoch)
+    return min(STEPS, EPOCHS * stream.steps_per_epoch)
 
 
 def step_seconds(trainer: Trainer) -> float:
@@ -345,6 +366,20 @@ def step_seconds(trainer: Trainer) -> float:
         times.append(time.monotonic() - start)
         trainer.optimizer.clear()
     return min(times)
+
+
+def multiplications(config: Config, model: Model, device: str, spent: float = 2.0) -> float:
+    """How many a second training makes here (plan.work says of what), from the quickest step of about two seconds."""
+    random = draws(config.seed, "probe")
+    ids = random.integers(model.symbols, size=2 * config.batch_size * config.seq_len)
+    stream = Stream(ids, config.batch_size, config.seq_len, config.seed)
+    quiet = {"say": lambda *_, **__: None, "stop": lambda: None, "preview": None}
+    trainer = Trainer(replace(config, time=None, epochs=None, steps=1), model, None, stream, device, **quiet)
+    trainer.begin(model.initial_weights(random, np.full(model.symbols, 1 / model.symbols)))
+    until, quickest = time.monotonic() + spent, math.inf
+    while time.monotonic() < until:
+        quickest = min(quickest, step_seconds(trainer))
+    return work(model) * config.batch_size * config.seq_len / quickest
 
 
 def _plain(value):

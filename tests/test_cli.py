@@ -73,10 +73,11 @@ def test_every_option_has_help(charrnn, command, parameter):
 
 @pytest.mark.parametrize(("command", "parameter"), OPTIONS, ids=lambda value: getattr(value, "name", value))
 def test_help_says_defaults(charrnn, command, parameter):
-    from charrnn.config import Config
+    from charrnn.config import PLANNED, Config
 
-    trains, default = command in ("train", "compare"), parameter.default
+    trains, default = command in ("train", "plan", "compare"), parameter.default
     default = getattr(Config(), parameter.name, default) if trains else default
+    default = "planned" if command in ("train", "plan") and parameter.name in PLANNED else default
     page = charrnn(command, "--help").out
     if parameter.param_type_name == "option":
         page = page[page.index(f"│ {max(parameter.opts, key=len)} ") :]  # from the option's row

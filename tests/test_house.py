@@ -16,7 +16,7 @@ FLOORS = [  # from the ground up; a room is a module or a folder of the package
     {"engine", "corpus", "tasks"},
     {"model", "stream", "yardstick"},
     {"checkpoint", "ensemble", "noise", "optim", "progress", "run"},
-    {"evaluate", "gates"},
+    {"evaluate", "gates", "plan"},
     {"adapt", "train", "sample"},
     {"bench", "compare", "probe", "report"},  # floor 6
     {"claims"},
@@ -272,6 +272,9 @@ def imported(process):
         (2, ["plot", "x", "--of", "curve"]),
         (2, ["plot", "x", "-o", "y.gif"]),
         (0, ["train", "--print-config"]),
+        (2, ["plan"]),
+        (0, ["plan", "--help"]),
+        (2, ["plan", "x", "--hidden", "0"]),
         (0, ["bench"]),
         (0, ["bench", "train", "--help"]),
         (2, ["bench", "train", "--cells", "lstn"]),

@@ -115,6 +115,28 @@ def test_where_nothing_is_asked_for_nothing_is_done():
     assert noise(dropout_output=0.5).output(1, x)[0] is x
 
 
+def states(value, lanes=LANES):
+    """Two layers with states of one value, and a memory."""
+    own = {"h": torch.full((lanes, 3), value), "c": torch.full((lanes, 3), value)}
+    return [dict(own), dict(own), {"memory": torch.full((lanes, 4, 5), value)}]
+
+
+def test_a_lane_that_forgets_forgets_all_and_the_others_nothing():
+    kept, fresh, times = states(1.0), states(-1.0), torch.zeros(LANES)
+    for step in STEPS:
+        made = noise(step, state_reset=0.25).state(kept, fresh)
+        lost = made[0]["h"][:, 0] < 0
+        for own in made:
+            for array in own.values():
+                assert torch.equal(
+                    array, torch.where(lost.view(-1, *[1] * (array.dim() - 1)), -1.0, 1.0).expand_as(array)
+                )
+        times += lost
+    expected = 0.25 * len(STEPS)
+    assert (times - expected).abs().max() < 5 * (0.75 * expected) ** 0.5  # each lane has its turn
+    assert noise().state(kept, fresh) is kept
+
+
 @pytest.mark.parametrize("norm", [True, False])
 @pytest.mark.parametrize("skips", [True, False])
 def test_where_dropout_is_laid(skips, norm):

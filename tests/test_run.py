@@ -20,8 +20,8 @@ from conftest import TINY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from charrnn import run, yardstick
-from charrnn.config import Config, read_toml
+from charrnn import checkpoint, run, yardstick
+from charrnn.config import PLANNED, Config, read_toml
 from charrnn.errors import CharrnnError, CheckpointError, UsageError
 from charrnn.run import OWN, Run, latest
 
@@ -476,8 +476,11 @@ def test_a_full_disk_under_the_settings_is_said(tmp_path, monkeypatch):
 
 
 def test_the_settings_stand_in_the_folder(trained):
-    read = Config(**read_toml(trained / "config.toml"))
-    assert read == Config(hidden=24, embed=8, seq_len=16, batch_size=4, steps=60)
+    """With what was planned, so that nothing is left to be planned again."""
+    values = read_toml(trained / "config.toml")
+    assert Config(**values).record() == checkpoint.load(trained / "best.pt")[1]["config"]
+    typed = dict(hidden=24, layers=2, embed=8, seq_len=16, batch_size=4, steps=60)
+    assert typed.items() <= values.items() and set(PLANNED) <= values.keys()
 
 
 def test_the_latest_run_is_the_one_saved_last(tmp_path):

@@ -193,6 +193,77 @@ def test_noise_changes_the_training_and_is_the_same_for_a_seed(training, name):
     assert losses[1] == losses[2] != losses[0]
 
 
+def test_lanes_forget_before_a_step_as_the_draws_say(training, monkeypatch):
+    """What the model is given: the state that the step before left, but for the lanes that were drawn."""
+    one, read, left = training(state_reset=0.4, steps=9), [], []
+    forward = Model.forward
+
+    def watched(self, p, ids, state, run, noise):
+        read.append(state[0]["h"].clone())
+        logits, after = forward(self, p, ids, state, run, noise)
+        left.append(after[0]["h"].detach().clone())
+        return logits, after
+
+    monkeypatch.setattr(Model, "forward", watched)
+    one.updates(8)
+    for step in range(1, 8):
+        lost = torch.from_numpy(draws(1, "state-reset", step).random(3, dtype=np.float32) < 0.4)
+        assert torch.equal(read[step], torch.where(lost[:, None], 0.0, left[step - 1]))
+    assert any((held == 0).all(1).any() for held in read[1:])
+
+
+# ---- the average of the weights
+
+
+def test_the_average_is_the_mean_over_the_last_share_of_the_steps(training):
+    """By hand: each step weighs a step's share, and what was there shrinks by it."""
+    one = training(ema=0.25, lr=0.1)
+    expected, start = one.trainer.weights["head.W"].detach().clone(), one.trainer.weights["head.W"].detach().clone()
+    for step in range(1, 9):
+        one.updates(1)
+        expected += (one.trainer.weights["head.W"].detach() - expected) / (1 + 0.25 * step)
+    assert torch.allclose(one.trainer.average["head.W"], expected, rtol=0, atol=1e-6)
+    assert not torch.allclose(expected, one.trainer.weights["head.W"], atol=1e-3)
+    assert not torch.allclose(expected, start, atol=1e-3)
+
+
+def test_averaging_changes_nothing_of_the_training(training):
+    numbers = [
+        [row | {"elapsed": 0, "chars_per_second": 0} for row in training(ema=ema, steps=12)().of("train")]
+        for ema in (0.0, 0.3)
+    ]
+    assert numbers[0] == numbers[1]
+
+
+@pytest.mark.parametrize(("costs", "best"), [([3.0, 2.0, 1.5, 1.6], "raw"), ([3.0, 2.0, 1.6, 1.5], "averaged")])
+def test_of_the_weights_and_their_average_the_better_is_kept(training, monkeypatch, costs, best):
+    scripted(monkeypatch, [3.0, 3.0, *costs])
+    one = training(ema=0.5, eval_every=2, steps=4, lr=0.05)()
+    last = one.of("eval")[-1]
+    assert (last["raw"], last["averaged"], last["nats"]) == (costs[2], costs[3], 1.5)
+    arrays, _ = checkpoint.load(one.folder / "last.pt")
+    other = {"raw": "averaged", "averaged": "raw"}[best]
+    sets = {"raw": checkpoint.weights(arrays)}
+    sets["averaged"] = {k.removeprefix("average."): a for k, a in arrays.items() if k.startswith("average.")}
+    assert same(weights_of(one.folder, "best.pt"), sets[best])
+    assert not same(sets[best], sets[other])
+
+
+def test_a_rollback_takes_the_average_back_as_well(training):
+    one = spoil(training(ema=0.2, eval_every=6), lambda c: c.step >= 13 and c.rate_scale == 1)
+    held = {}
+
+    def watch(event, **what):
+        if event == "eval" and what["step"] == 12:
+            held.update({name: array.clone() for name, array in one.trainer.average.items()})
+        if event == "rollback":
+            held["same"] = all(torch.equal(held[name], array) for name, array in one.trainer.average.items())
+
+    one.trainer.say = watch
+    one()
+    assert held["same"]
+
+
 # ---- clipping, decay, the optimizer
 
 
@@ -823,10 +894,11 @@ def test_a_run_by_time_follows_its_clock(training, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("cost", "seconds"), [(3, [0, 15, 30, 45, 60, 75, 90, 100]), (30, [0, 101]), (1, list(range(0, 101, 10)))]
+    ("cost", "seconds"),
+    [(1, [0, 20, 40, 60, 80, 100]), (3, [0, 60, 100]), (30, [0, 101]), (0.25, [*range(0, 101, 10)])],
 )
 def test_slow_evaluations_of_a_run_by_time_are_fewer(training, monkeypatch, cost, seconds):
-    """Each costs so many seconds: together they take a fifth of the time, and whatever they cost there are two."""
+    """Each costs so many seconds: together they take a twentieth of the time, and whatever they cost there are two."""
     clock = Clock(monkeypatch, 0.0)
     one = clock.watch(training(steps=None, time="100s"))
 

@@ -8,13 +8,14 @@ from typing import Annotated
 
 import typer
 
-from ..config import Config, flag, over, read_toml, to_toml
+from ..config import PLANNED, Config, flag, over, read_toml, to_toml
 from ..errors import UsageError
 from . import NUMBER, WHOLE, app, pipeable
 
 
-def options(*but: str):
-    """Gives a command one option for each field of Config `but` these; what was typed arrives as the dict `typed`."""
+def options(*but: str, plans: bool = False):
+    """Gives a command one option for each field of Config `but` these; what was typed arrives as the dict `typed`. A
+    command that `plans` chooses for itself what was not."""
     chosen = [f for f in fields(Config) if f.name not in but]
 
     def decorate(command):
@@ -25,7 +26,7 @@ def options(*but: str):
 
         own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "typed"]
         made = [
-            inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(f))
+            inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(f, plans))
             for f in chosen
         ]
         run.__signature__ = inspect.Signature(own + made)
@@ -34,9 +35,11 @@ def options(*but: str):
     return decorate
 
 
-def _annotation(f):
+def _annotation(f, plans):
     """A field as an option that is None unless typed; its default stands in the help."""
     name, default = flag(f.name), None if f.default is MISSING else f.default
+    if plans and f.name in PLANNED:
+        default = "planned"
     if f.type is bool:
         name, default = (f"{name}/--no-{f.name}", "on") if default else (name, None)
     told = f"{f.metadata['help']} \\[default: {default}]" if default is not None else f.metadata["help"]
@@ -48,7 +51,7 @@ OUTPUT = "Input and output"
 
 
 @app.command(rich_help_panel="Models")
-@options()
+@options(plans=True)
 @pipeable
 def train(
     corpus: Annotated[
@@ -100,7 +103,7 @@ def train(
     if config:
         typed = over(read_toml(config), typed)
     if print_config:
-        return typer.echo(to_toml(Config(**typed)), nl=False)
+        return typer.echo(to_toml(Config(**typed), [name for name in PLANNED if name not in typed]), nl=False)
     if resume:
         _check_resumed(corpus, bool(init_from or overwrite or out))
     else:

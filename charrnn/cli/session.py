@@ -22,6 +22,7 @@ from ..run import Run, latest
 from ..vocab import Vocabulary, name_of
 from . import STOPS, cache
 from .opening import opened, tried
+from .planning import planned, told
 
 # The settings that decide which weights there are:
 SHAPE = ("cell", "embed", "hidden", "layers", "skips", "residual", "norm", "attention")
@@ -32,6 +33,7 @@ class Session:
     """What is to be done: settings, texts, and what there is already."""
 
     config: Config
+    typed: dict | None  # what was typed, for the rest to be planned; None where nothing is left open
     paths: list[Path]
     val_paths: list[Path]
     title: str
@@ -54,7 +56,7 @@ def new_session(corpus: list[str], typed: dict, init_from: Path | None) -> Sessi
     paths = known.find(corpus, data, cache(), _download_progress)
     val_paths = known.find(config.val, data, cache(), _download_progress, "--val")
     title = "stdin" if corpus[0] == "-" else Path(corpus[0]).resolve().stem
-    return Session(config, paths, val_paths, title, tensors=tensors, record=record)
+    return Session(config, typed, paths, val_paths, title, tensors=tensors, record=record)
 
 
 def _inherited(saved, typed, init_from):
@@ -79,7 +81,7 @@ def resume_session(named: list[str] | None, typed: dict) -> Session:
     tensors, record, typed = _opened(folder / "last.pt", typed)
     config = resumed(record["config"], typed)
     paths, val_paths = ([Path(p) for p in record["paths"][kind]] for kind in ("train", "val"))
-    return Session(config, paths, val_paths, record["title"], folder, tensors, record)
+    return Session(config, None, paths, val_paths, record["title"], folder, tensors, record)
 
 
 @contextlib.contextmanager
@@ -103,6 +105,9 @@ def run(session: Session, out: Path | None, overwrite: bool, report: Reporter, a
 
     corpus, stop = _corpus(session, report), Stop()
     marks = session.record["yardsticks"] if session.folder else kept(corpus, cache())
+    choices = []
+    if session.typed is not None:
+        session.config, choices = planned(session.typed, corpus)
     imported = _imported()
     trainer = _trainer(session, corpus, report, stop)
     if session.folder:
@@ -113,7 +118,7 @@ def run(session: Session, out: Path | None, overwrite: bool, report: Reporter, a
     else:
         cell = trainer.model.cell.rpartition(":")[2]  # without the file that it may come from
         folder = Run.create(out, f"{session.title[:40]}-{cell}", to_toml(session.config), overwrite)
-    report.table(_plan(session, corpus, trainer, folder, marks))
+    report.table(_plan(session, corpus, trainer, folder, marks) + told(choices))
     with contextlib.closing(folder), stop, report.live():
         result = _train(trainer, folder, _record(session, corpus, trainer.model, marks))
     report.score(trainer.counters.best_step, result, marks)
@@ -346,6 +351,7 @@ def _around(config):
     stack[f"attention over {config.attention}"] = config.attention
     noise = {"input": config.dropout_input or None, "output": config.dropout_output}
     noise |= {"weights": config.weight_drop or None, "zoneout": config.zoneout or None}
+    noise |= {"state reset": config.state_reset or None}
     told = [f"{name} {rate:g}" for name, rate in noise.items() if rate is not None]
     rows = {
         "around": ", ".join(word for word, there in stack.items() if there),

@@ -1,0 +1,81 @@
+"""`charrnn plan`: what train would choose for a text; and the choosing, which train does in the same way."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..config import Config, flag
+from ..errors import UsageError
+from . import app, cache, pipeable
+from .learn import _check_new, options
+
+
+@app.command(rich_help_panel="Models")
+@options("eval_every", "save_every", "sample_length", "patience", plans=True)
+@pipeable
+def plan(
+    corpus: Annotated[list[str] | None, typer.Argument(help="A text, as for train.", show_default=False)] = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    typed: dict,
+):
+    """Show what train would choose for a text, and why.
+
+    [bold]charrnn plan corpus.txt --time 5m[/]
+
+    What is typed is taken as it is. Only with --time this machine is measured, for two seconds.
+    """
+    if not corpus:
+        raise UsageError("CORPUS: name a text, for instance: charrnn plan pydocs --time 5m")
+    config = Config(**typed)
+    _check_new(corpus, config, None, False)
+    from ..corpus import Reading, known, open_corpus
+    from ..progress import Reporter
+
+    report = Reporter()
+    paths, val = known.find(corpus, Path("data"), cache()), known.find(config.val, Path("data"), cache(), name="--val")
+    reading = Reading(config.bytes, config.encoding, config.errors)
+    text = open_corpus(paths, val, cache(), reading, config.min_count, config.val_fraction)
+    for note in text.notes:
+        report.note(note)
+    config, choices = planned(typed, text)
+    if as_json:
+        facts = {"characters": len(text.part("train")), "symbols": len(text.vocabulary)}
+        return print(json.dumps(facts | {"choices": list(map(asdict, choices)), "config": config.record()}))
+    for name, value in told(choices):
+        print(f"{name:<10} {value}")
+
+
+def planned(typed: dict, corpus) -> tuple[Config, list]:
+    """The settings of a run on this corpus, and of them the choices that nobody typed."""
+    import torch
+
+    from ..engine import choose
+    from ..engine.allocator import keep_buffers
+    from ..engine.native import quicker_in_bfloat16
+    from ..plan import Means
+    from ..plan import plan as choices_for
+    from ..train import multiplications
+    from .session import _device, _model, _threads
+
+    config, symbols = Config(**typed), len(corpus.vocabulary)
+    device, cell = _device(config.device), _model(config, symbols).stack[-1]
+    engine, _ = choose(config.engine, cell, torch.zeros(0, device=device))
+    quicker = device == "cpu" and engine == "native" and quicker_in_bfloat16(cell)
+    means = Means(len(corpus.part("train")), symbols, bfloat16=quicker)
+    if config.time:
+        keep_buffers()
+        _threads(config.threads)
+        config = replace(config, precision=typed.get("precision", "bfloat16" if quicker else "float32"))
+        means = replace(means, multiplications=multiplications(config, _model(config, symbols), device))
+    choices = choices_for(typed, means)
+    return Config(**typed | {choice.name: choice.value for choice in choices}), choices
+
+
+def told(choices: list) -> list[tuple[str, str]]:
+    """The choices and their reasons as rows of two columns."""
+    rows = [f"{flag(choice.name)} {choice.value}: {choice.reason}" for choice in choices]
+    return [("" if number else "plan", row) for number, row in enumerate(rows)]

@@ -1,0 +1,160 @@
+"""The plan of a run: what is chosen for a text and a length of training where nothing was typed, and why.
+
+A pure function of what was typed, of the text's size and, in a run by time, of the machine's speed. So without a time
+the same command gives the same numbers everywhere, but for the precision, which is the processor's.
+"""
+
+from dataclasses import dataclass, replace
+
+from .cells.own import bare
+from .config import PLANNED, Config, seconds
+from .errors import UsageError
+from .model import Model
+
+STEPS, EPOCHS = 5000, 60  # of a run whose length was not given: so many steps, at most so many epochs
+WIDTHS = (64, 96, 128, 192, 256, 320, 384, 448, 512, 640, 768, 896, 1024)  # units of a layer to choose from
+READ = 5  # characters that a run should read for each weight that they meet: with fewer, smaller models learn more
+LEARNED = 1200  # times N^(2/3): so many weights for N characters; with more, a text is only learned by heart sooner
+WHOLE = 24  # steps that an epoch should have at least; lanes are halved for it
+FEWEST = 8  # lanes
+DROPOUT = ((1.5, 0.0), (8, 0.1), (16, 0.2), (30, 0.3), (50, 0.4))  # up to so many epochs; beyond them:
+MOST_DROPOUT = 0.5
+WEIGHT_DROP = ((10, 0.0), (20, 0.2))  # the same for the recurrent matrices; beyond them:
+MOST_WEIGHT_DROP = 0.3
+AVERAGED = 0.05  # share of the steps that the average of the weights is over
+RATE, WIDTH = 4e-3, 256  # the peak rate of this width; it falls with the root of the width
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One setting that was not typed: its value, and why it is that."""
+
+    name: str
+    value: object
+    reason: str
+
+
+@dataclass(frozen=True)
+class Means:
+    """What there is to learn from, and with: `characters` of the training part and `symbols`; of the machine, how many
+    `multiplications` of training it makes a second (None where the run is not by time) and whether `bfloat16` is faster
+    on it. A multiplication is a weight that meets a character."""
+
+    characters: int
+    symbols: int
+    multiplications: float | None = None
+    bfloat16: bool = False
+
+
+def plan(typed: dict, means: Means) -> list[Choice]:
+    """A choice for each setting of PLANNED that was not typed, in an order in which each depends on those before."""
+    choices, config = [], Config(**typed)
+    for name, choose in _CHOOSERS.items():
+        if name not in typed:
+            value, reason = choose(config, means)
+            choices.append(Choice(name, value, reason))
+            config = replace(config, **{name: value})
+    return choices
+
+
+def reads(config: Config, means: Means) -> float:
+    """How many characters a run of these settings will read."""
+    step = config.batch_size * config.seq_len
+    if config.steps:
+        return config.steps * step
+    if config.epochs:
+        return config.epochs * means.characters
+    if config.time:
+        return seconds(config.time) * means.multiplications / work(_model(config, means))
+    return min(STEPS * step, EPOCHS * means.characters)
+
+
+def work(model: Model) -> int:
+    """The multiplications that a character costs on its way through a model: all weights but the embedding, of which
+    it takes a row."""
+    count = model.count()
+    return sum(count.values()) - count["embedding"]
+
+
+def _model(config, means):
+    own = {
+        name: getattr(config, name) for name in ("embed", "hidden", "layers", "skips", "residual", "norm", "attention")
+    }
+    return Model(bare(config.cell), means.symbols, settings=config.cell_settings(), **own)
+
+
+def _precision(config, means):
+    if means.bfloat16:
+        return "bfloat16", "this processor multiplies so, and torch's kernel for the cell is faster for it"
+    return "float32", "bfloat16 is not known to make this cell faster on this machine"
+
+
+def _seq_len(config, means):
+    return Config.seq_len, "as a rule; the state is carried on, so longer is not needed to remember"
+
+
+def _batch_size(config, means):
+    """Lanes, halved until an epoch has enough steps."""
+    lanes = Config.batch_size
+    while lanes > FEWEST and means.characters < WHOLE * lanes * config.seq_len:
+        lanes //= 2
+    if lanes < Config.batch_size:
+        return lanes, f"fewer than {Config.batch_size}, so that a pass over {_many(means.characters)} has more steps"
+    return lanes, f"as a rule; a pass over {_many(means.characters)} has enough steps"
+
+
+def _layers(config, means):
+    return Config.layers, "as a rule: two of a width learn more than one of as many weights"
+
+
+def _hidden(config, means):
+    """The greatest width at which the run reads enough for what it has to learn, and the text is large enough."""
+    fitting, reason = None, "the smallest that is planned"
+    for width in WIDTHS:
+        wider = replace(config, hidden=width)
+        try:
+            cost = work(_model(wider, means))
+        except UsageError:  # a width that the cell cannot have
+            continue
+        if fitting and reads(wider, means) < READ * cost:
+            return fitting, f"{_many(reads(replace(config, hidden=fitting), means))} to be read teach no more units"
+        if fitting and cost > LEARNED * means.characters ** (2 / 3):
+            return fitting, f"with more units {_many(means.characters)} would be learned by heart"
+        fitting, reason = width, "the greatest that is planned"
+    return fitting or Config.hidden, reason
+
+
+def _dropout(config, means):
+    return _by_epochs(DROPOUT, MOST_DROPOUT, config, means)
+
+
+def _weight_drop(config, means):
+    if not _model(config, means).recurrent:
+        return 0.0, "the cell has no recurrent matrix to drop from"
+    return _by_epochs(WEIGHT_DROP, MOST_WEIGHT_DROP, config, means)
+
+
+def _by_epochs(rates, beyond, config, means):
+    epochs = reads(config, means) / means.characters
+    rate = next((rate for most, rate in rates if epochs <= most), beyond)
+    return rate, f"each character is read {f'about {epochs:.3g} times' if epochs > 1 else 'once at most'}"
+
+
+def _ema(config, means):
+    return AVERAGED, f"the last {AVERAGED:.0%} of the steps; the better of the two is kept"
+
+
+def _lr(config, means):
+    rate = RATE * min(1.0, (WIDTH / config.hidden) ** 0.5)
+    return float(f"{rate:.2g}"), f"for {config.hidden} units"
+
+
+def _many(characters):
+    return f"{characters:,.0f} characters"
+
+
+_CHOOSERS = {
+    "precision": _precision, "seq_len": _seq_len, "batch_size": _batch_size, "layers": _layers, "hidden": _hidden,
+    "dropout": _dropout, "weight_drop": _weight_drop, "ema": _ema, "lr": _lr,
+}  # fmt: skip
+assert _CHOOSERS.keys() == set(PLANNED)
