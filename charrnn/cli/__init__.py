@@ -149,5 +149,6 @@ def _status(end):
 
 # Each adds its commands, in this order.
 from . import (  # noqa: E402, I001
-    learn, planning, generate, score, describe, gates, compare, probe, tasks, context, gradient, claims, plot, bench, catalog,  # noqa: F401
+    learn, planning, generate, score, describe, gates, compare,  # noqa: F401
+    probe, tasks, context, gradient, claims, plot, bench, catalog,  # noqa: F401
 )  # fmt: skip
