@@ -17,7 +17,7 @@ from ..progress import short
 EARLY = {  # why --quick cannot decide, by protocol
     "P2": "so little training, at one learning rate for all, tells who learns faster at first and not who is the more "
     "accurate in the end; without --quick it is decided",
-    "P5": "gradients after so little training are not yet those of what has been learned; without --quick it is decided",
+    "P5": "gradients after so little training are not those of a model that has learned; without --quick it is decided",
 }
 LONG_GAPS = "A plain RNN does not bridge long gaps; GRU and LSTM do"
 SPEEDS = {"train": "training", "evaluate": "scoring", "generate": "drawing"}
