@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from ..engine import choose, on_torch  # noqa: F401  (the operators on tensors)
 from ..evaluate import zeros
 from ..model import Model
-from ..optim import Optimizer, schedule
+from ..optim import Optimizer
 from ..stream import draws
 from ..tasks.lines import Batch, Count, make
 from .protocols import PROTOCOLS, tested
@@ -26,7 +26,7 @@ SOLVED = 0.99  # the share of them that must be all right for training to end
 TESTED = 1024  # lines of the test
 ROW = {
     "probe": "its name", "cell": "as typed, with its settings", "gap": "how far or how long, as the task counts it",
-    "seed": "of weights and lines", "lr": "learning rate, which falls in counting alone", "hidden": "units",
+    "seed": "of weights and lines", "lr": "learning rate, the same all the way", "hidden": "units",
     "updates": "at most", "attention": "past outputs that the model sees; 0 for none",
     "status": "done, or diverged where the loss was no number any more", "made": "updates made",
     "solved": "whether training ended because more than 99 % of held-out lines were all right",
@@ -70,12 +70,6 @@ class Learner:
         counts = torch.from_numpy(batch.counts)
         return F.cross_entropy(logits[counts], torch.from_numpy(batch.targets)[counts])
 
-    def rate(self, number: int) -> float:
-        """The learning rate of update 1, 2, ..: the same all the way, but for tasks that are not left when they are
-        solved, where it falls."""
-        fixed = self.protocol.stops
-        return self.job.lr * (1.0 if fixed else schedule((number - 1) / self.job.updates, 0.0))
-
     def update(self, number: int) -> bool:
         """One update; False, and the weights as they were, where the gradient is no number."""
         batch = self.task.batch(draws(self.job.seed, f"train {self.job.probe}", number), BATCH)
@@ -83,9 +77,13 @@ class Learner:
         loss.backward()
         sound = math.isfinite(self.optimizer.clip(CLIP)) and math.isfinite(float(loss.detach()))
         if sound:
-            self.optimizer.step(self.rate(number))
+            self.optimizer.step(self.job.lr)
         self.optimizer.clear()
         return sound
+
+    def copy(self) -> dict[str, torch.Tensor]:
+        """The weights as they are now."""
+        return {name: weight.detach().clone() for name, weight in self.weights.items()}
 
     @torch.no_grad()
     def look(self, batch: Batch) -> tuple[float, np.ndarray]:
@@ -124,19 +122,28 @@ def measure(job: Job, stop=lambda: None) -> dict:
 
 
 def _trained(learner, stop):
-    """Updates made, whether the task was solved, and what held-out lines cost: None where training diverged."""
+    """Updates made, whether the task was solved, and what held-out lines cost: None where training diverged.
+
+    The learner has the weights then with which they cost least.
+    """
     job = learner.job
     held_out = learner.task.batch(draws(job.seed, f"held {job.probe}"), HELD)
+    least, best, solved = math.inf, None, False
     for number in range(1, job.updates + 1):
         stop()
         if not learner.update(number):
             return number, False, None
         if number % EVERY == 0 or number == job.updates:
             nats, wrong = learner.look(held_out)
-            solved = bool((~wrong.any(0)).mean() > SOLVED)
+            if nats < least:
+                least, best = nats, learner.copy()
+                solved = bool((~wrong.any(0)).mean() > SOLVED)
             if solved and learner.protocol.stops:
                 break
-    return number, solved, nats if math.isfinite(nats) else None
+    if best is None:
+        return number, False, None
+    learner.weights = best
+    return number, solved, least
 
 
 def _tested(learner):
