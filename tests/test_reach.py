@@ -173,6 +173,17 @@ def test_every_engine_gives_the_same_gradients(name, monkeypatch):
         np.testing.assert_allclose(found, law, rtol=1e-9)
 
 
+def test_small_gradients_are_no_zeros():
+    """A plain network that forgets fast, in float32: its gradients at lag 30 are below 1e-23, whose square is 0."""
+    model, weights, ids = small("rnn", torch.float32)
+    faded = {name: array * (0.05 if ".U." in name else 1) for name, array in weights.items()}
+    where = gradient.places(len(ids), 30, 4, 1)
+    found = gradient.measure(model, faded, ids, where, 30, reference.unroll)
+    law = gradient.measure(model, {k: v.double() for k, v in faded.items()}, ids, where, 30, reference.unroll)
+    assert 0 < law.median[-1] < 1e-23
+    np.testing.assert_allclose(found.ratios, law.ratios, rtol=1e-2)  # float32, over thirty products
+
+
 def test_weights_of_a_training_are_left_alone():
     model, weights, ids = small()
     weights = {name: array.requires_grad_() for name, array in weights.items()}

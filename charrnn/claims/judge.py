@@ -14,10 +14,11 @@ from ..compare.work import jobs, read_rows
 from ..probe.verdict import INCONCLUSIVE, Finding, Prediction, judge, together
 from ..progress import short
 
-EARLY = (
-    "so little training, at one learning rate for all, tells who learns faster at first and not who is the more "
-    "accurate in the end; without --quick it is decided"
-)
+EARLY = {  # why --quick cannot decide, by protocol
+    "P2": "so little training, at one learning rate for all, tells who learns faster at first and not who is the more "
+    "accurate in the end; without --quick it is decided",
+    "P5": "gradients after so little training are not those of a model that has learned; without --quick it is decided",
+}
 LONG_GAPS = "A plain RNN does not bridge long gaps; GRU and LSTM do"
 SPEEDS = {"train": "training", "evaluate": "scoring", "generate": "drawing"}
 
@@ -40,16 +41,17 @@ class Claim:
 
     def record(self) -> dict:
         """All of it as plain data."""
-        decides = next((each for each in self.findings if each.verdict == self.verdict), None)
+        whole = together(self.findings)
+        decides = next((each for each in self.findings if each.verdict == whole), None)
         effect, interval = (decides.effect, decides.interval) if decides else (None, None)
         return asdict(self) | {"verdict": self.verdict, "effect": effect, "interval": interval}
 
 
 def judged(folder: Path, answers: dict[str, list], quick: bool) -> list[Claim]:
-    """Every claim in order; one whose part has no answer has no findings and so is inconclusive, and so are those of
-    accuracy where training was quick."""
+    """Every claim in order; one whose part has no answer has no findings and so is inconclusive, and so are those that
+    take more training where that was quick."""
     claims = _claims(folder, answers)
-    return [replace(claim, open=EARLY) if quick and claim.protocol == "P2" else claim for claim in claims]
+    return [replace(claim, open=EARLY.get(claim.protocol, "")) for claim in claims] if quick else claims
 
 
 def _claims(folder, answers):

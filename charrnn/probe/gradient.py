@@ -108,9 +108,9 @@ def measure(model, weights, ids, where: np.ndarray, lags: int, run) -> Reach:
         with torch.no_grad():
             _, state = model.forward(p, read[:AHEAD], model.initial_state(zeros(like, len(some), model.hidden)), run)
         norms = _norms(model, p, read[AHEAD:-1], read[-1], state, run)
-        ratios.append((norms / norms[-1]).flip(0).T.cpu().numpy())
+        ratios.append((norms / norms[-1]).flip(0).T.numpy())
     ratios = np.concatenate(ratios)
-    return Reach(ratios[np.isfinite(ratios).all(1)].astype(np.float64))
+    return Reach(ratios[np.isfinite(ratios).all(1)])
 
 
 def _norms(model, p, x, y, state, run):
@@ -120,7 +120,7 @@ def _norms(model, p, x, y, state, run):
     logits, _ = model.forward(p, x, state, run, watched)
     loss = F.cross_entropy(logits[-1], y, reduction="sum")
     (slope,) = torch.autograd.grad(loss, watched.embeddings)  # (T, B, D)
-    return slope.norm(dim=-1)
+    return slope.cpu().double().norm(dim=-1)  # squares of small numbers would be 0 in float32
 
 
 def trained(trainer, steps: int, early: int, look):

@@ -31,9 +31,8 @@ def _doubling(axes, longest):
 
 def _look(found, cells, one):
     """A colour and marker for each cell, and a line for each time that it was looked at."""
-    times = [other["label"] for other in found if other["cell"] == one["cell"]]
-    line = LINES[::-1][-1 - (len(times) - 1 - times.index(one["label"])) % len(LINES)]
-    return style(cells.index(one["cell"])) | {"linestyle": line}
+    times = [other["label"] for other in reversed(found) if other["cell"] == one["cell"]]
+    return style(cells.index(one["cell"])) | {"linestyle": LINES[times.index(one["label"]) % len(LINES)]}
 
 
 def draw_gradient(found: list[dict], path: Path) -> None:
