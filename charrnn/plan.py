@@ -17,9 +17,9 @@ READ = 5  # characters that a run should read for each weight that they meet: wi
 LEARNED = 1200  # times N^(2/3): so many weights for N characters; with more, a text is only learned by heart sooner
 WHOLE = 24  # steps that an epoch should have at least; lanes are halved for it
 FEWEST = 8  # lanes
-DROPOUT = ((1.5, 0.0), (8, 0.1), (16, 0.2), (30, 0.3), (50, 0.4))  # up to so many epochs; beyond them:
+DROPOUT = ((2, 0.0), (10, 0.1), (40, 0.2), (90, 0.3), (150, 0.4))  # up to so much exposure; beyond:
 MOST_DROPOUT = 0.5
-WEIGHT_DROP = ((10, 0.0), (20, 0.2))  # the same for the recurrent matrices; beyond them:
+WEIGHT_DROP = ((20, 0.0), (80, 0.2))  # the same for the recurrent matrices; beyond:
 MOST_WEIGHT_DROP = 0.3
 AVERAGED = 0.05  # share of the steps that the average of the weights is over
 RATE, WIDTH = 4e-3, 256  # the peak rate of this width; it falls with the root of the width
@@ -125,19 +125,20 @@ def _hidden(config, means):
 
 
 def _dropout(config, means):
-    return _by_epochs(DROPOUT, MOST_DROPOUT, config, means)
+    return _by_exposure(DROPOUT, MOST_DROPOUT, config, means)
 
 
 def _weight_drop(config, means):
     if not _model(config, means).recurrent:
         return 0.0, "the cell has no recurrent matrix to drop from"
-    return _by_epochs(WEIGHT_DROP, MOST_WEIGHT_DROP, config, means)
+    return _by_exposure(WEIGHT_DROP, MOST_WEIGHT_DROP, config, means)
 
 
-def _by_epochs(rates, beyond, config, means):
-    epochs = reads(config, means) / means.characters
-    rate = next((rate for most, rate in rates if epochs <= most), beyond)
-    return rate, f"each character is read {f'about {epochs:.3g} times' if epochs > 1 else 'once at most'}"
+def _by_exposure(rates, beyond, config, means):
+    """A rate by how much a model can learn by heart: how often it reads a text times its weights for each character."""
+    epochs, weights = reads(config, means) / means.characters, work(_model(config, means)) / means.characters
+    rate = next((rate for most, rate in rates if epochs * weights <= most), beyond)
+    return rate, f"each character is read {epochs:.2f} times, with {weights:.2f} weights for each"
 
 
 def _ema(config, means):

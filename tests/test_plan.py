@@ -106,8 +106,15 @@ def test_more_time_never_makes_a_model_smaller_and_a_faster_machine_is_more_time
 
 
 def test_the_more_often_a_text_is_read_the_more_is_dropped():
-    rates = [chosen({"epochs": epochs}).dropout for epochs in (1.0, 5.0, 12.0, 25.0, 45.0, 400.0)]
-    assert rates == sorted(set(rates)) and rates[0] == 0 and rates[-1] == 0.5
+    runs = [chosen({"epochs": epochs, "hidden": 256}) for epochs in (1.0, 5.0, 20.0, 60.0, 140.0, 400.0)]
+    assert [run.dropout for run in runs] == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
+    assert [run.weight_drop for run in runs] == [0.0, 0.0, 0.0, 0.2, 0.3, 0.3]
+
+
+def test_the_more_weights_there_are_for_a_character_the_more_is_dropped():
+    rates = [chosen({"epochs": 12.0, "hidden": hidden}).dropout for hidden in (64, 256, 512, 1024)]
+    assert rates == sorted(set(rates))
+    assert chosen({"cell": "sru", "epochs": 400.0}).weight_drop == 0  # it has no recurrent matrix
 
 
 def test_a_text_bounds_the_model_whatever_the_time():
