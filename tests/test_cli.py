@@ -46,7 +46,7 @@ def boxed(answer) -> str:
 
 
 def test_the_commands():
-    assert " ".join(COMMANDS) == "train sample eval inspect gates compare plot cells corpora bench"
+    assert " ".join(COMMANDS) == "train plan sample eval inspect gates compare plot cells corpora bench"
 
 
 def test_alone_it_prints_its_help(charrnn):

@@ -10,10 +10,8 @@ from typing import Annotated
 import typer
 
 from ..errors import CharrnnError, Interrupted, UsageError
-from . import WHOLE, app, cache, pipeable
+from . import PRINTED, WHOLE, app, cache, pipeable
 from .learn import options
-
-PRINTED = 200  # columns where standard output is no terminal
 
 
 def _option(*names, **more):
