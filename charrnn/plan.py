@@ -4,6 +4,7 @@ A pure function of what was typed, of the text's size and, in a run by time, of 
 the same command gives the same numbers everywhere, but for the precision, which is the processor's.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 from .cells.own import bare
@@ -17,10 +18,9 @@ READ = 5  # characters that a run should read for each weight that they meet: wi
 LEARNED = 1200  # times N^(2/3): so many weights for N characters; with more, a text is only learned by heart sooner
 WHOLE = 24  # steps that an epoch should have at least; lanes are halved for it
 FEWEST = 8  # lanes
-DROPOUT = ((2, 0.0), (10, 0.1), (40, 0.2), (90, 0.3), (150, 0.4))  # up to so much exposure; beyond:
-MOST_DROPOUT = 0.5
-WEIGHT_DROP = ((20, 0.0), (80, 0.2))  # the same for the recurrent matrices; beyond:
-MOST_WEIGHT_DROP = 0.3
+DROPOUT = ((2, 0.0), (10, 0.1), (40, 0.2), (90, 0.3), (150, 0.4), (math.inf, 0.5))  # up to so much exposure
+WEIGHT_DROP = ((8, 0.0), (80, 0.2), (math.inf, 0.3))  # the same for the recurrent matrices
+STATE_RESET = ((8, 0.0), (math.inf, 0.02))
 AVERAGED = 0.05  # share of the steps that the average of the weights is over
 RATE, WIDTH = 4e-3, 256  # the peak rate of this width; it falls with the root of the width
 
@@ -125,19 +125,23 @@ def _hidden(config, means):
 
 
 def _dropout(config, means):
-    return _by_exposure(DROPOUT, MOST_DROPOUT, config, means)
+    return _by_exposure(DROPOUT, config, means)
 
 
 def _weight_drop(config, means):
     if not _model(config, means).recurrent:
         return 0.0, "the cell has no recurrent matrix to drop from"
-    return _by_exposure(WEIGHT_DROP, MOST_WEIGHT_DROP, config, means)
+    return _by_exposure(WEIGHT_DROP, config, means)
 
 
-def _by_exposure(rates, beyond, config, means):
+def _state_reset(config, means):
+    return _by_exposure(STATE_RESET, config, means)
+
+
+def _by_exposure(rates, config, means):
     """A rate by how much a model can learn by heart: how often it reads a text times its weights for each character."""
     epochs, weights = reads(config, means) / means.characters, work(_model(config, means)) / means.characters
-    rate = next((rate for most, rate in rates if epochs * weights <= most), beyond)
+    rate = next(rate for most, rate in rates if epochs * weights <= most)
     return rate, f"each character is read {epochs:.2f} times, with {weights:.2f} weights for each"
 
 
@@ -156,6 +160,6 @@ def _many(characters):
 
 _CHOOSERS = {
     "precision": _precision, "seq_len": _seq_len, "batch_size": _batch_size, "layers": _layers, "hidden": _hidden,
-    "dropout": _dropout, "weight_drop": _weight_drop, "ema": _ema, "lr": _lr,
+    "dropout": _dropout, "weight_drop": _weight_drop, "state_reset": _state_reset, "ema": _ema, "lr": _lr,
 }  # fmt: skip
 assert _CHOOSERS.keys() == set(PLANNED)

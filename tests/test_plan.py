@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import sentences
+from conftest import sentences, too_wide
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +20,16 @@ from charrnn.plan import WIDTHS, Means, plan, reads, work
 SHAKESPEARE = dict(characters=1_003_854, symbols=65)
 TWO_CORES = 7e10  # multiplications a second, about, of a server of 2024
 TYPED = dict(
-    hidden=33, layers=1, batch_size=5, seq_len=9, lr=0.5, dropout=0.25, weight_drop=0.1, ema=0.5, precision="bfloat16"
+    hidden=33,
+    layers=1,
+    batch_size=5,
+    seq_len=9,
+    lr=0.5,
+    dropout=0.25,
+    weight_drop=0.1,
+    state_reset=0.2,
+    ema=0.5,
+    precision="bfloat16",
 )
 
 
@@ -108,7 +117,8 @@ def test_more_time_never_makes_a_model_smaller_and_a_faster_machine_is_more_time
 def test_the_more_often_a_text_is_read_the_more_is_dropped():
     runs = [chosen({"epochs": epochs, "hidden": 256}) for epochs in (1.0, 5.0, 20.0, 60.0, 140.0, 400.0)]
     assert [run.dropout for run in runs] == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
-    assert [run.weight_drop for run in runs] == [0.0, 0.0, 0.0, 0.2, 0.3, 0.3]
+    assert [run.weight_drop for run in runs] == [0.0, 0.0, 0.2, 0.2, 0.3, 0.3]
+    assert [run.state_reset for run in runs] == [0.0, 0.0, 0.02, 0.02, 0.02, 0.02]
 
 
 def test_the_more_weights_there_are_for_a_character_the_more_is_dropped():
@@ -215,7 +225,7 @@ def test_with_a_time_the_cell_that_was_typed_is_measured(charrnn, corpus, probe)
 def test_the_plan_for_a_person_and_for_a_script(charrnn, corpus):
     told = charrnn("plan", corpus, "--dropout", 0.15)
     answer = json.loads(charrnn("plan", corpus, "--dropout", 0.15, "--json").out)
-    assert (told.status, told.err) == (0, "")
+    assert (told.status, told.err) == (0, "") and told.out.startswith("plan")
     names = [choice["name"] for choice in answer["choices"]]
     assert names == [name for name in PLANNED if name != "dropout"]
     for choice in answer["choices"]:
@@ -226,6 +236,12 @@ def test_the_plan_for_a_person_and_for_a_script(charrnn, corpus):
         len(corpus.read_text()) * 9 // 10,
         len(set(corpus.read_text())),
     )
+
+
+def test_on_a_terminal_the_plan_fits_it(process, corpus):
+    """rich folds what is too wide for one; FORCE_COLOR makes it take a pipe for a terminal."""
+    told = process("plan", corpus, FORCE_COLOR="1", COLUMNS="80").stdout.decode()
+    assert "bfloat16" in told and too_wide(told) == []
 
 
 def test_train_does_what_the_plan_says_and_keeps_it(charrnn, corpus):

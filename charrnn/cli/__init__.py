@@ -13,6 +13,7 @@ import typer
 from .. import __version__
 from ..errors import CharrnnError, Interrupted
 
+PRINTED = 200  # columns of a table where standard output is no terminal
 STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 app = typer.Typer(

@@ -9,7 +9,7 @@ import typer
 
 from ..config import Config, flag
 from ..errors import UsageError
-from . import app, cache, pipeable
+from . import PRINTED, app, cache, pipeable
 from .learn import _check_new, options
 
 
@@ -45,8 +45,21 @@ def plan(
     if as_json:
         facts = {"characters": len(text.part("train")), "symbols": len(text.vocabulary)}
         return print(json.dumps(facts | {"choices": list(map(asdict, choices)), "config": config.record()}))
-    for name, value in told(choices):
-        print(f"{name:<10} {value}")
+    _print_plan(choices)
+
+
+def _print_plan(choices):
+    """The choices on stdout, folded where it is a terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = PRINTED
+    table = Table(box=None, show_header=False, padding=(0, 1, 0, 0))
+    for row in told(choices):
+        table.add_row(*row)
+    console.print(table)
 
 
 def planned(typed: dict, corpus) -> tuple[Config, list]:
