@@ -13,7 +13,7 @@ from .errors import UsageError
 from .model import Model
 
 STEPS, EPOCHS = 5000, 60  # of a run whose length was not given: so many steps, at most so many epochs
-WIDTHS = (64, 96, 128, 192, 256, 320, 384, 448, 512, 640, 768, 896, 1024)  # units of a layer to choose from
+WIDTHS = (128, 192, 256, 320, 384, 448, 512, 640, 768, 896, 1024)  # units of a layer to choose from
 READ = 5  # characters that a run should read for each weight that they meet: with fewer, smaller models learn more
 LEARNED = 1200  # times N^(2/3): so many weights for N characters; with more, a text is only learned by heart sooner
 WHOLE = 24  # steps that an epoch should have at least; lanes are halved for it
@@ -139,10 +139,12 @@ def _state_reset(config, means):
 
 
 def _by_exposure(rates, config, means):
-    """A rate by how much a model can learn by heart: how often it reads a text times its weights for each character."""
-    epochs, weights = reads(config, means) / means.characters, work(_model(config, means)) / means.characters
+    """A rate by how much can be learned by heart: how often a text is read, times the layers' weights for each of its
+    characters."""
+    layers = sum(size for part, size in _model(config, means).count().items() if part.startswith("layer"))
+    epochs, weights = reads(config, means) / means.characters, layers / means.characters
     rate = next(rate for most, rate in rates if epochs * weights <= most)
-    return rate, f"each character is read {epochs:.2f} times, with {weights:.2f} weights for each"
+    return rate, f"each character is read {epochs:.2f} times, and there are {weights:.2f} weights for each"
 
 
 def _ema(config, means):

@@ -122,7 +122,7 @@ def test_the_more_often_a_text_is_read_the_more_is_dropped():
 
 
 def test_the_more_weights_there_are_for_a_character_the_more_is_dropped():
-    rates = [chosen({"epochs": 12.0, "hidden": hidden}).dropout for hidden in (64, 256, 512, 1024)]
+    rates = [chosen({"epochs": 12.0, "hidden": hidden}).dropout for hidden in (64, 256, 1024)]
     assert rates == sorted(set(rates))
     assert chosen({"cell": "sru", "epochs": 400.0}).weight_drop == 0  # it has no recurrent matrix
 
@@ -229,7 +229,10 @@ def test_the_plan_for_a_person_and_for_a_script(charrnn, corpus):
     names = [choice["name"] for choice in answer["choices"]]
     assert names == [name for name in PLANNED if name != "dropout"]
     for choice in answer["choices"]:
-        assert f"--{choice['name'].replace('_', '-')} {choice['value']}: {choice['reason']}" in told.out
+        row = next(
+            row for row in told.out.splitlines() if f"--{choice['name'].replace('_', '-')} {choice['value']}" in row
+        )
+        assert row.rstrip().endswith(f": {choice['reason']}")
         assert answer["config"][choice["name"]] == choice["value"]
     assert answer["config"]["dropout"] == 0.15
     assert (answer["characters"], answer["symbols"]) == (

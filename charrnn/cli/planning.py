@@ -1,5 +1,6 @@
 """`charrnn plan`: what train would choose for a text; and the choosing, which train does in the same way."""
 
+import itertools
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -89,6 +90,7 @@ def planned(typed: dict, corpus) -> tuple[Config, list]:
 
 
 def told(choices: list) -> list[tuple[str, str]]:
-    """The choices and their reasons as rows of two columns."""
-    rows = [f"{flag(choice.name)} {choice.value}: {choice.reason}" for choice in choices]
+    """The choices and their reasons as rows of two columns; those of one reason in one row."""
+    grouped = itertools.groupby(choices, lambda choice: choice.reason)
+    rows = [f"{', '.join(f'{flag(c.name)} {c.value}' for c in group)}: {reason}" for reason, group in grouped]
     return [("" if number else "plan", row) for number, row in enumerate(rows)]
