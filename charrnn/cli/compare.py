@@ -8,16 +8,10 @@ from typing import Annotated
 
 import typer
 
-<<<<<<< HEAD
 from ..errors import Interrupted, UsageError
 from . import WHOLE, app, cache, pipeable
 from .learn import options
 from .results import has_statistics, number, print_table, write_csv
-=======
-from ..errors import CharrnnError, Interrupted, UsageError
-from . import PRINTED, WHOLE, app, cache, pipeable
-from .learn import options
->>>>>>> good
 
 
 def _option(*names, **more):

@@ -9,8 +9,8 @@ import typer
 
 from ..errors import CharrnnError, UsageError
 from ..run import written
+from . import PRINTED
 
-PRINTED = 200  # columns where standard output is no terminal
 KINDS = ("jsonl", "csv", "png", "svg")
 
 OutOption = Annotated[
