@@ -207,11 +207,11 @@ def _checked(path, key, value, f):
     return float(value) if kind == "float" else value
 
 
-def to_toml(config: Config, open: tuple = ()) -> str:
-    """The settings as TOML with their help; what is not set, or still `open`, stands as a comment."""
+def to_toml(config: Config, planned: list[str] = ()) -> str:
+    """The settings as TOML with their help; what is not set, or still to be `planned`, stands as a comment."""
     lines = []
     for f in fields(config):
-        value = None if f.name in open else getattr(config, f.name)
+        value = None if f.name in planned else getattr(config, f.name)
         written = f"# {f.name} =" if value is None else f"{f.name} = {_toml(value)}"
         lines += [f"# {f.metadata['help']}", written, ""]
     return "\n".join(lines)
