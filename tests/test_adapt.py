@@ -21,14 +21,7 @@ from charrnn.model import Model
 from charrnn.vocab import Vocabulary
 
 SYMBOLS = 7
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def text(length, seed=0):

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from conftest import TINY, sentences
 
 from charrnn import checkpoint
@@ -17,14 +16,7 @@ from charrnn.sample import Picking, Sampler, SamplerEnsemble, generate
 from charrnn.vocab import Vocabulary
 
 LINES = sentences(12, seed=5)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

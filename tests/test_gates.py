@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from conftest import TINY, sentences, too_wide, width
 from test_cells import SETTINGS, arrays, bound, every_cell, every_size, part
 
@@ -23,14 +22,7 @@ from charrnn.model import Model
 from charrnn.vocab import Vocabulary
 
 TEXT = "A dog sees the fish.\nZoë eats a bone.\n"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def logistic(a):

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from conftest import ROOT, TINY
 
 from charrnn import cells, checkpoint
@@ -22,14 +21,7 @@ from charrnn.model import Model
 EXAMPLE = re.search(r"<!-- file: mycell.py -->\n```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)[1]
 NAME, TYPED = "mycell.py:SlowMemory", "./mycell.py:SlowMemory"
 QUICK = ("--steps", 5, "--threads", 1, "-q", *TINY)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(autouse=True)
