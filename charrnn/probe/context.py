@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 
 from ..evaluate import CHUNK, score, width, zeros
+from ..seeds import CONFIDENCE
 from ..stream import draws
 
 LONGEST = 512  # symbols of the longest window, as a rule
 LANES = 256  # windows read side by side
 MARGIN = 0.01  # bits per character within which a window counts as good as all that came before
-CONFIDENCE = 0.95
 RESAMPLED = 2000
 NATS = math.log(2)  # in a bit
 

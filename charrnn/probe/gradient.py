@@ -12,11 +12,11 @@ import torch.nn.functional as F
 
 from ..evaluate import zeros
 from ..model import Quiet
+from ..seeds import CONFIDENCE
 from ..stream import draws
 
 LANES = 64  # windows read side by side
 AHEAD = 64  # symbols read before a window, so that its state is one that the model has while it reads
-CONFIDENCE = 0.95
 RESAMPLED = 400
 LEAST = 1e-30  # below it float32 soon has no more numbers
 
