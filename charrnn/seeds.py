@@ -17,6 +17,12 @@ def t_interval(values: list[float], confidence: float = CONFIDENCE) -> list[floa
     return [float(mean - half), float(mean + half)]
 
 
+def ratio_interval(values: list[float]) -> list[float] | None:
+    """As t_interval, of the geometric mean of ratios: half as large and twice as large lie equally far from 1."""
+    ends = t_interval([math.log(value) for value in values])
+    return ends and [math.exp(end) for end in ends]
+
+
 def equivalence(values: list[float], margin: float) -> float | None:
     """The p-value of two one-sided t tests (Schuirmann 1987) of whether the mean lies within `margin` of 0: small
     where it does. None for fewer than two values."""

@@ -138,6 +138,7 @@ def test_verdicts(charrnn, text, launched):
     assert (first["effect"], first["interval"]) == (0.75, [0.75, 0.75])
     speeds = told["A GRU is faster than an LSTM of the same width"]
     assert [each["verdict"] for each in speeds["findings"]] == [yes, no, open_]
+    assert speeds["findings"][0]["effect"] == pytest.approx((151 / 101 * 152 / 102 * 153 / 103) ** (1 / 3), rel=1e-12)
     assert "the engines differ (lstm on native, gru on generic)" in speeds["notes"][0]
     grows = told["An LSTM is more accurate than a GRU on larger data"]["findings"]
     assert grows[0]["effect"] == pytest.approx(0.09) and grows[1]["effect"] == pytest.approx(0.015)

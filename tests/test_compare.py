@@ -624,6 +624,9 @@ def test_the_t_interval_is_that_of_the_tables():
     assert outcome.t_interval([1.0, 3.0], 0.95) == pytest.approx([2 - 12.706205, 2 + 12.706205])
     assert outcome.t_interval([5.0, 5.0], 0.9) == [5.0, 5.0]
     assert outcome.t_interval([1.0], 0.95) is None and outcome.t_interval([], 0.95) is None
+    low, high = seeds.ratio_interval([1.0, math.e])
+    assert (math.log(low), math.log(high)) == pytest.approx((0.5 - 12.706205 / 2, 0.5 + 12.706205 / 2))
+    assert low * high == pytest.approx(math.e) and seeds.ratio_interval([2.0]) is None
 
 
 def sized(bits, seeds=2, sizes=(1000, 2000, 4000, 8000)):

@@ -112,7 +112,7 @@ def _less(runs, part, name, title):
     if runs is None:
         return Claim(title, "P1", [part], [])
     foretold, measure = Prediction("gru", high=1.0), f"{name}, as a multiple of the lstm's,"
-    finding = judge(foretold, measure, {"gru": runs.times(name)}, math.inf)
+    finding = judge(foretold, measure, {"gru": runs.times(name)}, math.inf, ratios=True)
     return Claim(title, "P1", [part], [finding], runs.engines() if name == "memory" else [])
 
 
@@ -122,7 +122,7 @@ def _faster(runs, part, title):
     findings = [
         judge(
             Prediction("gru", low=1.0), f"speed of {word}, as a multiple of the lstm's,",
-            {"gru": runs.times(f"{name}_per_second")}, math.inf,
+            {"gru": runs.times(f"{name}_per_second")}, math.inf, ratios=True,
         )
         for name, word in SPEEDS.items()
     ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ..compare.data import worth
 from ..compare.outcome import summary
 from ..compare.plan import Plan
 from ..compare.work import read_rows
@@ -48,10 +49,14 @@ def draw(folder: Path) -> list[str]:
     """Draws the comparisons; names these pictures and those that the probes have drawn, relative to the folder."""
     for name, chosen in (("width", "parameters"), ("data", "data"), ("variants", "parameters")):
         if (folder / name / "plan.json").exists():
-            lines = [x for x in summary(Plan.load(folder / name), read_rows(folder / name)) if x["bits"] is not None]
+            plan, rows = Plan.load(folder / name), read_rows(folder / name)
+            lines = [line for line in summary(plan, rows) if line["bits"] is not None]
             for kind in ("png", "svg") if lines else ():
                 path = folder / name / f"{chosen}.{kind}"
-                draw_parameters(lines, path) if chosen == "parameters" else draw_data(_series(lines), path)
+                if chosen == "parameters":
+                    draw_parameters(lines, path)
+                else:
+                    draw_data(_series(lines), worth(plan, rows), path)
     return sorted(str(path.relative_to(folder).as_posix()) for path in folder.glob("*/*.png"))
 
 

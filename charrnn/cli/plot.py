@@ -78,6 +78,7 @@ def _members(folder):
 
 def _summary(folders, of, out):
     """Bits against parameters, or against the size of the text, of one comparison."""
+    from ..compare.data import worth
     from ..compare.outcome import summary
     from ..compare.plan import Plan
     from ..compare.work import read_rows
@@ -85,7 +86,8 @@ def _summary(folders, of, out):
     if len(folders) > 1:
         raise UsageError(f"--of {of}: takes one comparison, not {len(folders)} folders")
     plan = Plan.load(folders[0])
-    points = [line for line in summary(plan, read_rows(folders[0])) if line["bits"] is not None]
+    rows = read_rows(folders[0])
+    points = [line for line in summary(plan, rows) if line["bits"] is not None]
     if of == "data" and not plan.asked["sizes"]:
         raise UsageError(f"--of data: {folders[0]} has one size of text; compare with --sizes 62k,250k,1M")
     if not points:
@@ -96,7 +98,7 @@ def _summary(folders, of, out):
     if out and of == "data":
         from ..report.picture import draw_data
 
-        draw_data(sizes, out)
+        draw_data(sizes, worth(plan, rows), out)
     elif out:
         from ..report.picture import draw_parameters
 

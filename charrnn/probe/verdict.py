@@ -9,7 +9,7 @@ each is, and not supported if one is not.
 import statistics
 from dataclasses import asdict, dataclass, field
 
-from ..seeds import t_interval
+from ..seeds import ratio_interval, t_interval
 
 SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE = "supported", "not supported", "inconclusive"
 
@@ -45,14 +45,18 @@ class Finding:
     reason: str
 
 
-def judge(prediction: Prediction, measure: str, found: dict[str, dict[int, float]], most: float) -> Finding:
-    """The verdict on a prediction from the measures `found`, by cell and seed; none can be more than `most`."""
+def judge(
+    prediction: Prediction, measure: str, found: dict[str, dict[int, float]], most: float, ratios: bool = False
+) -> Finding:
+    """The verdict on a prediction from the measures `found`, by cell and seed; none can be more than `most`. The mean
+    of `ratios` is the geometric one."""
     values = found[prediction.cell]
     if prediction.over:
         other = found[prediction.over]
         values = {seed: value - other[seed] for seed, value in values.items() if seed in other}
     values = list(values.values())
-    mean, interval = statistics.fmean(values) if values else None, t_interval(values)
+    average, ends = (statistics.geometric_mean, ratio_interval) if ratios else (statistics.fmean, t_interval)
+    mean, interval = average(values) if values else None, ends(values)
     verdict, reason = _decided(prediction, interval, len(values), most)
     return Finding(prediction.told(measure), mean, interval, len(values), verdict, reason)
 

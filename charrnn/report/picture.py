@@ -12,9 +12,9 @@ import numpy as np
 from ..errors import CharrnnError
 from .runs import AXES, Curve
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#8C6D00")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 LINES = ("-", "--", "-.", ":")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", "*")
 SIZE = (7.0, 4.3)  # inches
 DOTS = 150  # per inch, in a PNG
 INSIDE = 5  # names in a legend that may lie on the picture
@@ -22,11 +22,13 @@ CROWD = 8  # curves up to which each has its band and its training
 MARKED = 10  # markers on a curve, about
 TOGETHER = 1.5  # values no further apart than so many times are one place on the axis
 FEW = 8  # ticks that each have a number
+SMOOTH = 100  # points of a fitted curve
 APART = 0.045  # of the height, between two names beside each other
 
 
 def style(number: int) -> dict:
-    """How series 0, 1, .. is drawn; 8 colours, 4 lines and 7 markers come together anew 56 times and more."""
+    """How series 0, 1, .. is drawn: colour and line come together anew 28 times, line and marker 36 times, all three
+    252 times."""
     return {
         "color": COLOURS[number % len(COLOURS)], "linestyle": LINES[number % len(LINES)],
         "marker": MARKERS[number % len(MARKERS)], "markersize": 5, "linewidth": 1.6,
@@ -119,20 +121,29 @@ def draw_parameters(points: list[dict], path: Path) -> None:
         _names(axes, points)
 
 
-def draw_data(series: dict[str, list[dict]], path: Path) -> None:
-    """Bits against the size of the training text: a line with its spreads for each cell."""
+def draw_data(series: dict[str, list[dict]], fits: list[dict], path: Path) -> None:
+    """Bits against the size of the training text: a line with its spreads for each cell, or where `fits` has the curve
+    E + A size^-a through its points (as compare.data.worth), that curve and its floor E in the legend."""
+    fitted = {line["label"]: line for line in fits if line["floor"] is not None}
     with _axes(path, len(series) + 1) as axes:
         for number, (label, points) in enumerate(series.items()):
-            _point(axes, number, points, "size", label=label)
+            if (fit := fitted.get(label)) is None:
+                _point(axes, number, points, "size", label=label)
+                continue
+            name = f"{label}: {fit['floor']:.2f} + {fit['scale']:.3g} size^-{fit['exponent']:.2f}"
+            _point(axes, number, points, "size", label=name, linestyle="none")
+            sizes = np.geomspace(min(fit["sizes"]), max(fit["sizes"]), SMOOTH)
+            bits = fit["floor"] + fit["scale"] * sizes ** -fit["exponent"]
+            axes.plot(sizes, bits, **style(number) | {"marker": ""})
         _finish_scatter(axes, "training characters", [p["size"] for points in series.values() for p in points])
         _legend(axes, len(series))
 
 
-def _point(axes, number, points, name, label):
+def _point(axes, number, points, name, label, **look):
     """One series of points, with the spread over seeds where there is one."""
     spread = [point["spread"] or 0.0 for point in points] if any(point["spread"] for point in points) else None
     places, bits = ([point[key] for point in points] for key in (name, "bits"))
-    axes.errorbar(places, bits, spread, label=label, capsize=3, **style(number))
+    axes.errorbar(places, bits, spread, label=label, capsize=3, **style(number) | look)
 
 
 def _finish_scatter(axes, title, values):
