@@ -39,7 +39,7 @@ class Picking:
         """The probabilities times a number for each stream, which drawing does not need to know."""
         if self.temperature == 0:
             return np.eye(logits.shape[-1])[logits.argmax(-1)]
-        below = logits - logits.max(-1, keepdims=True)
+        below = logits - np.maximum.reduce(logits, -1, keepdims=True)
         p = np.exp(np.divide(below, max(self.temperature, COLDEST), dtype=np.float64))
         if self.min_p:
             p[p < self.min_p * p.max(-1, keepdims=True)] = 0
@@ -143,12 +143,11 @@ def generate(sampler, prompt: np.ndarray, picking: Picking, seed: int, streams: 
 
 def _pick(weights, u):
     """The symbol at the share u (B,), below 1, of the cumulated weights (B, V)."""
-    sums = weights.cumsum(-1)
-    ids = np.array([row.searchsorted(share * row[-1], "right") for row, share in zip(sums, u, strict=True)])
-    last = weights.shape[-1]
-    if (ids == last).any():  # rounding reached the very end: the last symbol that can come
-        ids = np.minimum(ids, last - 1 - (weights[:, ::-1] > 0).argmax(-1))
-    return ids
+    sums, end = np.add.accumulate(weights, -1), weights.shape[-1]
+    found = [row.searchsorted(share * row[-1], "right") for row, share in zip(sums, u, strict=True)]
+    if end in found:  # rounding reached the very end: the last symbol that can come
+        return np.minimum(found, end - 1 - (weights[:, ::-1] > 0).argmax(-1))
+    return np.array(found)
 
 
 def opening(vocabulary, seed: int) -> np.ndarray:

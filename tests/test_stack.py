@@ -6,12 +6,14 @@ import numpy as np
 import oracles
 import pytest
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from test_cells import NAMES, SETTINGS, B, close, nonzero, part, tensors
 from test_sample import OnTorch, drawn
 
-from charrnn import evaluate
+from charrnn import evaluate as scoring
 from charrnn.cells.base import Names, attend, join, normalise, remember, tanh
-from charrnn.cells.trace import Symbol
+from charrnn.cells.trace import Symbol, evaluate, ordered
 from charrnn.engine import choose, on_torch, reference
 from charrnn.engine.program import Program
 from charrnn.model import Model
@@ -226,11 +228,11 @@ def test_a_score_in_pieces_is_the_score_whole(monkeypatch):
     model = model_of(attention=3)
     weights, _ = weights_and_ids(model)
     ids, held = np.random.default_rng(3).integers(0, 5, 4100), tensors(weights)
-    whole = evaluate.score(model, held, ids[:300], reference.unroll).nats
-    lanes = evaluate.score(model, held, ids, reference.unroll, lanes=2).nats
+    whole = scoring.score(model, held, ids[:300], reference.unroll).nats
+    lanes = scoring.score(model, held, ids, reference.unroll, lanes=2).nats
     np.testing.assert_allclose(lanes[:299], whole, rtol=0, atol=1e-6)
-    monkeypatch.setattr(evaluate, "CHUNK", 7 * model.symbols)
-    np.testing.assert_allclose(evaluate.score(model, held, ids[:300], reference.unroll).nats, whole, rtol=0, atol=1e-6)
+    monkeypatch.setattr(scoring, "CHUNK", 7 * model.symbols)
+    np.testing.assert_allclose(scoring.score(model, held, ids[:300], reference.unroll).nats, whole, rtol=0, atol=1e-6)
 
 
 def test_gradients_flow_within_a_chunk_and_not_into_what_was_remembered():
@@ -327,6 +329,72 @@ def test_a_state_that_becomes_another_in_a_program(lanes):
     for output, state in ((12.0, [4, 3, 7, 5]), (7.0, [5, 4, 5, 7]), (9.0, [6, 5, 7, 5])):
         assert (program.run(np.zeros(lanes, int)) == output).all()
         assert [array.tolist() for array in program.state] == [[[value] * 2] * lanes for value in state]
+
+
+BINARY = ["+", "-", "*", "maximum", "join"]
+
+
+@st.composite
+def made_up(draw):
+    """A step of made-up arithmetic on three states: (made symbols, output, new states)."""
+    pool = list(draw(st.permutations(LEAVES)))
+    for _ in range(draw(st.integers(3, 14))):
+        kind = draw(st.sampled_from(["sigmoid", "sigmoid", "tanh", "@", "@", "where", *BINARY]))
+        pick = st.sampled_from(pool) | st.sampled_from(pool[-3:])
+        if kind == "@":
+            pool.append(Symbol("@", draw(pick), draw(st.sampled_from(MATRICES))))
+        elif kind == "join":
+            pool.append(Symbol("@", Symbol("join", draw(pick), draw(pick)), TALL))
+        elif kind == "where":
+            pool.append(Symbol("where", Symbol(">=", draw(pick), 0.1), draw(pick), draw(pick)))
+        else:
+            other = [] if kind in ("sigmoid", "tanh") else [draw(st.one_of(pick, st.just(0.25)))]
+            pool.append(Symbol(kind, draw(pick), *other))
+    made = [symbol for symbol in pool if symbol.operator != "leaf"]
+    return made[-1], [draw(st.sampled_from([*made, *LEAVES[:3]])) for _ in range(3)]
+
+
+LEAVES = [Symbol("leaf", name) for name in ("a", "b", "c", "v")]  # three states and a vector
+MATRICES, TALL = [Symbol("leaf", name) for name in ("U", "V")], Symbol("leaf", "T")
+NEXT = tanh(LEAVES[0] * 0.25)
+JOINED = Symbol("@", Symbol("join", *LEAVES[:2]), TALL)
+
+
+@pytest.mark.parametrize("lanes", [1, 3])
+@given(step=made_up())
+@example(step=(tanh(JOINED), [NEXT, *LEAVES[1:3]]))  # what is joined is read once more
+@settings(derandomize=True, deadline=None, max_examples=300)
+def test_a_program_computes_what_its_step_says(lanes, step):
+    """Rewritten, done together and written over what was there, against the arithmetic as it stands."""
+    output, after = step
+    random, ids = np.random.default_rng(3), Symbol("leaf", "ids")
+    fixed = {s: random.normal(size=(2, 2)).astype(np.float32) for s in MATRICES}
+    fixed |= {LEAVES[3]: np.array([0.3, -0.7], np.float32), TALL: random.normal(size=(4, 2)).astype(np.float32)}
+    program = Program(output, list(zip(LEAVES[:3], after, strict=True)), ids, fixed, width=2, lanes=lanes)
+    state = [random.normal(size=(lanes, 2)).astype(np.float32) for _ in after]
+    for array, value in zip(program.state, state, strict=True):
+        array[...] = value
+    for _ in range(3):
+        leaf = {s.arguments[0]: array for s, array in [*zip(LEAVES, state, strict=False), *fixed.items()]}
+        leaf["v"] = np.broadcast_to(leaf["v"], (lanes, 2))
+        symbols = ordered([output, *after])
+        values = evaluate(symbols, leaf.get)
+        expected = values[output]
+        np.testing.assert_allclose(program.run(np.zeros(lanes, int)) + 0 * expected, expected, rtol=1e-4, atol=1e-4)
+        state = [np.clip(values[s], -2, 2) for s in after]
+        for array, value in zip(program.state, state, strict=True):
+            np.testing.assert_allclose(np.clip(array, -2, 2), value, rtol=1e-4, atol=1e-4)
+            array[...] = value
+
+
+@pytest.mark.parametrize(("cell", "calls"), [("lstm", 22), ("gru", 30), ("rnn", 8)])
+def test_a_step_is_few_calls(cell, calls):
+    """Two layers and a softmax that sees both: nothing is moved, and all gates of a layer are one product."""
+    model = Model(cell, 11, 6, 16, 2, True)
+    sampler = Sampler(model, model.initial_weights(np.random.default_rng(7), np.full(11, 1 / 11)))
+    sampler.step(np.array([3]), sampler.start())
+    program, _ = sampler.programs[1]
+    assert len(program.calls) == calls and not any(call[0] is np.copyto for call in program.calls)
 
 
 @pytest.mark.parametrize("lanes", [1, 2])

@@ -2,8 +2,10 @@
 
 What depends on the weights alone is computed once. What depends on them and on the symbol that came in becomes a table
 with a row per symbol: for the first layer there is no product left. Of the rest, equal operations on neighbouring
-arrays become one: one product per left side, one sum, one sigmoid over all gates. All arrays are feature-major, (n, B),
-so that a part of a buffer is contiguous; with B = 1 they are (n,), and a product is matrix times vector.
+arrays become one: one product per left side, one sum, one tanh over all gates. All arrays are feature-major, (n, B),
+so that a part of a buffer is contiguous; with B = 1 they are (n,), and a product is matrix times vector. The states lie
+side by side, those that are multiplied first, and a new one is written over the old one where nobody needs that any
+more: so the outputs of several layers stand together without being moved.
 """
 
 from itertools import groupby
@@ -14,6 +16,7 @@ from ..cells import base
 from ..cells.base import Names
 from ..cells.trace import Symbol, ordered
 from . import on_numpy
+from .rewrite import rewritten
 
 TABLE = 1 << 24  # numbers in a table at most; what would be larger is computed at each step
 
@@ -21,6 +24,7 @@ _ARITHMETIC = {
     "+": np.add, "-": np.subtract, "*": np.multiply, "/": np.divide, "%": np.mod,
     "==": np.equal, ">=": np.greater_equal, "@": np.matmul,
 }  # fmt: skip
+_MADE = {"rows": lambda *matrices: np.concatenate(matrices)}  # what rewriting adds
 _ALONE = ("join", "take", "normalise", "attend")  # what is not elementwise is not done together with a neighbour
 _UFUNCS = _ARITHMETIC | {"tanh": np.tanh, "exp": np.exp, "sqrt": np.sqrt, "maximum": np.maximum}
 
@@ -45,15 +49,16 @@ class Program:
     """
 
     def __init__(self, output, states, ids, fixed, width: int, lanes: int, rows: int = 0):
-        self.lanes, self.ids, self.calls, self.places, self.widths = lanes, ids, [], {}, {}
+        self.lanes, self.ids, self.calls, self.places = lanes, ids, [], {}
+        self.widths = {leaf: array.shape[-1] for leaf, array in fixed.items()}
         self.fixed, self.tables, self.memories = dict(fixed), {}, {}
-        for leaf, after in states:
-            if after.operator == "remember":
-                self.memories[leaf] = np.zeros((lanes, rows, width + 1), np.float32)
-            else:
-                self.widths[leaf], self.places[leaf] = width, (self._buffer(width), 0)
-        live = self._settle(ordered([output, *(after for _, after in states)]))
-        for level in self._levels(live):
+        output, *after = rewritten([output, *(after for _, after in states)], self.fixed, ids)
+        states = [(leaf, new) for (leaf, _), new in zip(states, after, strict=True)]
+        symbols = ordered([output, *after])
+        self._place(states, symbols, width, rows)
+        levels, users = self._levels(self._settle(symbols))
+        self.homes = self._homes(states, users)
+        for level in levels:
             for operator, members in self._packs(level):
                 self._emit(operator, members)
         self.output = self._whole(output)
@@ -71,6 +76,35 @@ class Program:
         for function, arguments, named in self.calls:
             function(*arguments, **named)
         return self.output[None, :] if self.lanes == 1 else self.output.T
+
+    # ---- where the states lie
+
+    def _place(self, states, symbols, width, rows):
+        """Gives each state its place: memories for themselves, the rest side by side, first what is multiplied."""
+        lefts = {a for symbol in symbols if symbol.operator in ("@", "join") for a in symbol.inputs}
+        plain = []
+        for leaf, after in states:
+            if after.operator == "remember":
+                self.memories[leaf] = np.zeros((self.lanes, rows, width + 1), np.float32)
+            else:
+                plain.append((leaf, after))
+        plain.sort(key=lambda state: lefts.isdisjoint(state))
+        self.together = self._buffer(width * len(plain))
+        for number, (leaf, _) in enumerate(plain):
+            self.widths[leaf], self.places[leaf] = width, (self.together, number * width)
+
+    def _homes(self, states, users):
+        """The new states that can be written over the old ones, with their places: all that reads these is done before
+        that."""
+        homes, moved = {}, {after for _, after in states}
+        for leaf, after in states:
+            if leaf in self.memories or leaf in moved or after not in self.depth or after in homes:
+                continue
+            readers = {*users.get(leaf, ())}
+            readers |= {user for reader in readers if reader.operator == "join" for user in users.get(reader, ())}
+            if after.operator != "join" and all(self.depth[reader] < self.depth[after] for reader in readers):
+                homes[after] = self.places[leaf][1]
+        return homes
 
     # ---- what need not be computed at each step
 
@@ -104,7 +138,7 @@ class Program:
 
     @staticmethod
     def _compute(symbol, values):
-        function = _ARITHMETIC.get(symbol.operator) or base.OPERATORS[symbol.operator]
+        function = (_ARITHMETIC | _MADE).get(symbol.operator) or base.OPERATORS[symbol.operator]
         return function(*values)
 
     def _width(self, symbol):
@@ -114,30 +148,30 @@ class Program:
             return self.fixed[symbol.arguments[1]].shape[-1]
         if symbol.operator == "attend":
             return self.widths[symbol.arguments[0]]
-        widths = [self.widths[a] if a in self.widths else self._known(a).shape[-1] for a in symbol.inputs]
+        widths = [self.widths[a] for a in symbol.inputs]
         return sum(widths) if symbol.operator == "join" else max(widths)
 
     # ---- what can be done together
 
     def _levels(self, live):
-        """The symbols that must be computed, by how long a chain leads to them: those of a level are independent."""
-        depth = {}
+        """The symbols that must be computed, by how long a chain leads to them: those of a level are independent. And
+        by whom each symbol is used."""
+        self.depth, users = {}, {}
         for symbol in live:
-            depth[symbol] = 1 + max((depth.get(a, 0) for a in symbol.inputs), default=0)
-        users = {}
-        for symbol in live:
+            self.depth[symbol] = 1 + max((self.depth.get(a, 0) for a in symbol.inputs), default=0)
             for a in symbol.inputs:
                 users.setdefault(a, []).append(symbol)
         self.purpose = {symbol: self._purpose(symbol, users) for symbol in live}
-        for _, level in groupby(sorted(live, key=depth.get), key=depth.get):
-            yield list(level)
+        by_depth = groupby(sorted(live, key=self.depth.get), key=self.depth.get)
+        return [list(level) for _, level in by_depth], users
 
     @staticmethod
     def _purpose(symbol, users):
-        """The operation that sums and products lead to: what ends in a sigmoid is kept beside its like."""
-        while symbol.operator in ("@", "+") and len(users.get(symbol, [])) == 1:
+        """What sums, products and squashing lead to: a logistic function, which ends in 0.5 times, stands beside its
+        like."""
+        while symbol.operator in ("@", "+", "tanh") and len(users.get(symbol, [])) == 1:
             symbol = users[symbol][0]
-        return symbol.operator
+        return f"{symbol.operator} {[a for a in symbol.arguments if not isinstance(a, Symbol)]}"
 
     def _packs(self, level):
         """Groups of equal operations whose arguments lie side by side, each in the order of its arguments' places."""
@@ -156,7 +190,7 @@ class Program:
             members.sort(key=order)
             run = members[:1]
             for symbol in members[1:]:
-                if operator in _ALONE or not self._follows(run[-1], symbol):
+                if operator in _ALONE or not self._follows(run[-1], symbol) or not self._beside(run[-1], symbol):
                     yield operator, run
                     run = []
                 run.append(symbol)
@@ -182,16 +216,21 @@ class Program:
                 return False
         return True
 
+    def _beside(self, one, other):
+        """Whether the results of two operations may lie side by side."""
+        a, b = self.homes.get(one), self.homes.get(other)
+        return b is None if a is None else b == a + self.widths[one]
+
     # ---- the calls
 
     def _move(self, states):
-        """Puts the next states in the place of the present ones, once everything else is done."""
+        """Puts those next states in the place of the present ones that are not there yet, once all else is done."""
         moves = []
         for leaf, after in states:
             if leaf in self.memories:
                 given = self.memories[leaf], self._lanes_first(after.arguments[1])
                 self._call(lambda memory, new: np.copyto(memory, on_numpy.remember(memory, new)), *given)
-            else:
+            elif self.homes.get(after) != self.places[leaf][1]:
                 moves.append([self._whole(after), self._whole(leaf)])
         for move in moves:
             if any(np.shares_memory(move[0], place) for _, place in moves):  # a state that becomes another
@@ -206,10 +245,14 @@ class Program:
 
     def _emit(self, operator, members):
         """The calls for equal operations done as one, into a buffer of their own."""
+        if operator == "join" and self._joined(*members):
+            return
         kind = np.bool_ if operator in ("==", ">=") else np.float32
-        out, place = self._buffer(sum(self.widths[m] for m in members), kind), 0
+        home, width = self.homes.get(members[0]), sum(self.widths[m] for m in members)
+        buffer, place = (self._buffer(width, kind), 0) if home is None else (self.together, home)
+        out = buffer[place : place + width]
         for member in members:
-            self.places[member] = out, place
+            self.places[member] = buffer, place
             place += self.widths[member]
         if operator == "join":
             start = 0
@@ -229,14 +272,21 @@ class Program:
         arguments = [self._gathered([m.arguments[k] for m in members]) for k in range(len(members[0].arguments))]
         self._elementwise(operator, arguments, out)
 
+    def _joined(self, symbol):
+        """Whether what is to be joined lies side by side already; then that is its place."""
+        places = [self.places.get(part, (None, 0)) for part in symbol.inputs]
+        buffer, start = places[0]
+        end = start
+        for part, (other, place) in zip(symbol.inputs, places, strict=True):
+            if buffer is None or other is not buffer or place != end:
+                return False
+            end += self.widths[part]
+        self.places[symbol] = buffer, start
+        return True
+
     def _elementwise(self, operator, arguments, out):
         if operator in _UFUNCS:
             self._call(_UFUNCS[operator], *arguments, out=out)
-        elif operator == "sigmoid":  # 0.5 tanh(0.5 a) + 0.5 cannot overflow
-            self._call(np.multiply, arguments[0], np.float32(0.5), out=out)
-            self._call(np.tanh, out, out=out)
-            self._call(np.multiply, out, np.float32(0.5), out=out)
-            self._call(np.add, out, np.float32(0.5), out=out)
         elif operator == "where":
             condition, yes, no = arguments
             self._call(np.copyto, out, no)
@@ -254,14 +304,15 @@ class Program:
         """One argument of several operations as one array: a part of a buffer, a table's row, a constant, a number."""
         first = arguments[0]
         if not isinstance(first, Symbol):
-            return first
+            return np.array(first, np.float32)
         if first in self.places:
             buffer, start = self.places[first]
             last = arguments[-1]
             return buffer[start : self.places[last][1] + self.widths[last]]
         if first in self.rows:
             return self._row(tuple(arguments))
-        joined = np.ascontiguousarray(np.concatenate([self.fixed[a] for a in arguments]), np.float32)
+        joined = np.concatenate([self.fixed[a] for a in arguments])
+        joined = joined if joined.dtype == bool else joined.astype(np.float32)
         return joined if self.lanes == 1 else joined[:, None]
 
     def _row(self, arguments):
