@@ -12,7 +12,7 @@ def joined(weights: list[dict]) -> dict:
 
 def run(cell, p, x, below, state):
     """Unrolls with the engine that suits the cell; the members of an ensemble may have different ones."""
-    return choose("auto", cell, x)[1](cell, p, x, below, state)
+    return choose("auto", cell, x, x.shape[1])[1](cell, p, x, below, state)
 
 
 class Ensemble:

@@ -70,12 +70,16 @@ class Trainer:
     def begin(self, weights: dict[str, np.ndarray]) -> None:
         """Starts from these weights."""
         self.weights = {k: torch.from_numpy(w.copy()).to(self.device).requires_grad_() for k, w in weights.items()}
-        self.engine, self.run = choose(self.config.engine, self.model.stack[-1], self.weights["embedding"])
+        self.engine, self.run = self._chosen(self.stream.lanes)
         self.optimizer = Optimizer(self.weights, self.config.weight_decay)
         self.average = {k: w.detach().clone() for k, w in self.weights.items()} if self.config.ema else {}
         self.state = self._fresh()
         self.good, self._rate_clock = None, (time.monotonic(), 0)
         self._remember()
+
+    def _chosen(self, lanes):
+        """The engine for so many lanes: its name, and what unrolls."""
+        return choose(self.config.engine, self.model.stack[-1], self.weights["embedding"], lanes)
 
     def export(self) -> dict[str, torch.Tensor]:
         """Everything but the counters that the next update depends on."""
@@ -280,7 +284,7 @@ class Trainer:
 
     def _scored(self, weights):
         part = self.corpus.part("val")
-        return score(self.model, weights, part, self.run, LANES, between=self._stop_if_asked).summary()
+        return score(self.model, weights, part, self._chosen(LANES)[1], LANES, between=self._stop_if_asked).summary()
 
     def _finish(self):
         """The best weights scored exactly, the validation part read once from end to end; best.pt keeps the result."""
@@ -289,7 +293,7 @@ class Trainer:
         tensors, _ = checkpoint.load(self.folder.best)
         weights = {k: torch.from_numpy(a).to(self.device) for k, a in checkpoint.weights(tensors).items()}
         part = self.corpus.part("val")
-        scored = score(self.model, weights, part, self.run, between=self._stop_if_asked)
+        scored = score(self.model, weights, part, self._chosen(1)[1], between=self._stop_if_asked)
         result, step = scored.summary(), self.counters.best_step
         checkpoint.save(self.folder.best, tensors, self._record("best", result, step))
         detail = {"characters": len(scored.nats), "blocks": scored.blocks()}

@@ -41,10 +41,12 @@ class Scoring:
             {name: torch.from_numpy(array).to(place) for name, array in member.weights.items()} for member in members
         ]
         if len(members) > 1:
-            self.model, self.weights, self.run = Ensemble([m.model for m in members]), joined(weights), run
+            self.model, self.weights = Ensemble([m.model for m in members]), joined(weights)
+            self.alone = self.run = run
         else:
             self.model, self.weights = members[0].model, weights[0]
-            _, self.run = choose("auto", self.model.stack[-1], self.weights["embedding"])
+            like = self.model.stack[-1], self.weights["embedding"]
+            (_, self.alone), (_, self.run) = choose("auto", *like, lanes=1), choose("auto", *like)
 
     # ---- texts
 
@@ -121,7 +123,7 @@ class Scoring:
     def score(self, text: Text, length: int = 0):
         """The text's score; with a length the state is reset after every so many symbols."""
         if not length:
-            return score(self.model, self.weights, text.ids, self.run)
+            return score(self.model, self.weights, text.ids, self.alone)
         if len(text.ids) <= length:
             raise UsageError(f"--windows {length}: {text.title} has only {len(text.ids):,} characters")
         return windows(self.model, self.weights, text.ids, self.run, length)

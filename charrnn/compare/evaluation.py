@@ -31,7 +31,7 @@ def speed(path: Path) -> float:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     weights = {k: torch.from_numpy(array).to(device) for k, array in checkpoint.weights(tensors).items()}
-    _, run = choose(config["engine"], model.stack[-1], weights["embedding"])
+    _, run = choose(config["engine"], model.stack[-1], weights["embedding"], lanes=1)
     ids = draws(0, "evaluation").integers(model.symbols, size=PIECE + 1)
     score(model, weights, ids[: PIECE // 4], run)
     count, start = 0, time.perf_counter()

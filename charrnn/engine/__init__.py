@@ -14,15 +14,18 @@ from ..errors import UsageError, nearest
 NAMES = ("native", "scan", "generic", "reference")
 
 
-def choose(name: str, cell, like):
+FEW = 16  # lanes
+
+
+def choose(name: str, cell, like, lanes: int = FEW):
     """The engine asked for, or with "auto" the one that measurements found to be the fastest for this cell on arrays
-    such as `like` (`charrnn bench train`).
+    such as `like` and for so many lanes (`charrnn bench train`).
 
     Returns its name and its `unroll`; UsageError says in the engine's own words why it refuses.
     """
     if name not in ("auto", *NAMES):
         raise UsageError(f"--engine {name}: no such engine{nearest(name, NAMES)}; known: auto, {', '.join(NAMES)}")
-    for candidate in _fastest_first(cell, like) if name == "auto" else [name]:
+    for candidate in _fastest_first(cell, like, lanes) if name == "auto" else [name]:
         engine = import_module(f".{candidate}", __name__)
         refusal = engine.refuses(cell, like)
         if not refusal:
@@ -30,11 +33,11 @@ def choose(name: str, cell, like):
     raise UsageError(f"--engine {name}: {refusal}")
 
 
-def _fastest_first(cell, like):
+def _fastest_first(cell, like, lanes):
     """On a CPU torch's kernels go through oneDNN for the LSTM alone; those of the GRU and the plain network are slower
-    than `generic`. cuDNN has all three."""
+    than `generic` but for few lanes. cuDNN has all three."""
     on_cpu = getattr(getattr(like, "device", None), "type", "cpu") == "cpu"
-    slow_kernel = on_cpu and cell.name in ("gru", "rnn")
+    slow_kernel = on_cpu and lanes >= FEW and cell.name in ("gru", "rnn")
     return sorted(NAMES, key=lambda name: name == "native") if slow_kernel else NAMES
 
 
