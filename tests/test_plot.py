@@ -5,6 +5,7 @@ import re
 import shutil
 import struct
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,12 @@ def test_a_png_has_its_size_and_is_always_the_same(name):
     assert struct.unpack(">II", raw[16:24]) == (1050, 645)
     assert drawn(name, Path("b.png")).read_bytes() == raw
     assert b"matplotlib" not in raw.lower()
+
+
+def test_time_is_told_as_time_and_training_is_not_cut_off():
+    picture.draw_curves([replace(curve("lstm", 0), training=band([0, 900], [4.0, 0.5]))], "seconds", Path("a.svg"))
+    said = re.findall(r"<text[^>]*>([^<]*)</text>", Path("a.svg").read_text(encoding="utf-8"))
+    assert {"time", "0", "5:00", "15:00", "0.5"} <= set(said)
 
 
 def test_many_curves_have_a_picture_that_is_tall_enough():

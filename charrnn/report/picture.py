@@ -22,6 +22,7 @@ CROWD = 8  # curves up to which each has its band and its training
 MARKED = 10  # markers on a curve, about
 TOGETHER = 1.5  # values no further apart than so many times are one place on the axis
 FEW = 8  # ticks that each have a number
+CLOCK = (10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21_600, 86_400)  # seconds between two ticks
 SMOOTH = 100  # points of a fitted curve
 APART = 0.045  # of the height, between two names beside each other
 
@@ -77,30 +78,39 @@ def draw_curves(curves: list[Curve], axis: str, path: Path) -> None:
                 axes.plot(curve.training.x, curve.training.mean, color=look["color"], linewidth=0.6, alpha=0.6)
         if alone:
             axes.plot([], [], color="#666666", linewidth=0.6, label="thin: training, under dropout")
-        _count(axes, axis)
-        axes.set_xlabel(AXES[axis])
+        _scale(axes, axis)
         axes.set_ylabel("bits per character")
-        axes.set_ylim(*_worth_seeing(curves))
+        axes.set_ylim(*_worth_seeing(curves, alone))
         _legend(axes, len(curves) + alone)
 
 
-def _worth_seeing(curves):
-    """From below the best to what all have reached after the first tenth of the way: the start is no news."""
-    ends = [(c.validation.low.min(), c.validation.high) for c in curves if len(c.validation.x)]
-    if not ends:
+def _worth_seeing(curves, training):
+    """From below the best, that of training where it is drawn, to what all have reached after the first tenth of the
+    way: the start is no news."""
+    seen = [c.validation for c in curves if len(c.validation.x)]
+    if not seen:
         return None, None
-    low, high = min(best for best, _ in ends), max(high[min(len(high) - 1, 1)] for _, high in ends)
+    low, high = min(band.low.min() for band in seen), max(band.high[min(len(band.x) - 1, 1)] for band in seen)
+    low = min([low, *(c.training.mean.min() for c in curves if training and len(c.training.x))])
     return low - 0.05 * (high - low) - 0.02, high + 0.1 * (high - low) + 0.02
 
 
-def _count(axes, axis):
-    """Numbers on the x axis as people write them."""
-    from matplotlib.ticker import FuncFormatter
+def _scale(axes, axis):
+    """The x axis of learning curves, its numbers as people write them."""
+    from matplotlib.ticker import FuncFormatter, MultipleLocator
 
-    from ..progress import short
+    from ..progress import duration, short
 
     if axis != "seconds":
+        axes.set_xlabel(AXES[axis])
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+        return
+    axes.set_xlabel("time")
+    low, high = axes.get_xlim()
+    enough = next((step for step in CLOCK if (high - low) / step <= FEW), None)
+    if enough:
+        axes.xaxis.set_major_locator(MultipleLocator(enough))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: duration(value) if value else "0"))
 
 
 def _legend(axes, entries):
