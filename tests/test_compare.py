@@ -115,6 +115,19 @@ def test_any_setting_is_an_axis():
     }
 
 
+def test_settings_are_ablated_one_at_a_time():
+    asked = Asked(["rnn"], ablate=grid.axes(["dropout=0,.3", "skips=off"], "--ablate"), settings={"dropout": 0.2})
+    assert [p.label for p in asked.points()] == ["rnn", "rnn, dropout 0", "rnn, dropout 0.3", "rnn, skips off"]
+    found = [(c.dropout, c.skips) for c in map(asked.config, asked.points())]
+    assert found == [(0.2, True), (0.0, True), (0.3, True), (0.2, False)]
+    both = Asked(["rnn", "gru"], vary={"layers": [1, 2]}, ablate={"dropout": [0.0]}, settings={})
+    assert [p.label for p in both.points()][2:5] == [
+        "rnn, layers 1, dropout 0",
+        "gru, layers 1, dropout 0",
+        "rnn, layers 2",
+    ]
+
+
 def test_a_length_on_an_axis_replaces_another():
     asked = Asked(["rnn"], vary={"steps": [3, 5]}, settings={"time": "9s"})
     assert [(c.steps, c.time) for c in map(asked.config, asked.points())] == [(3, None), (5, None)]
@@ -145,6 +158,13 @@ def test_a_length_on_an_axis_replaces_another():
         (["--vary", "dropout=0,2"], "--dropout 2.0: must be from 0 to below 1"),
         (["--vary", "layers=1,two"], "--vary layers=two: must be a whole number"),
         (["--vary", "skips=maybe"], "--vary skips=maybe: must be on or off"),
+        (["--ablate", "dropout"], "--ablate dropout: must be name=value,value,.."),
+        (["--ablate", "ema=x"], "--ablate ema=x: must be a number"),
+        (["--ablate", "seed=2"], "--ablate seed: is no axis of its own; use --seeds"),
+        (["--ablate", "dropout=.1,.2"], "--ablate dropout=0.1: is what all others have; name another value"),
+        (["--ablate", "ema=.1", "--vary", "ema=0"], "--ablate ema: is an axis already (--vary); leave one of them out"),
+        (["--ablate", "hidden=8"], "--ablate hidden: --match params chooses the widths; add --match hidden"),
+        (["--lrs", ".1,.2", "--ablate", "lr=.1"], "--lrs: chooses the rates; leave out --lr and --ablate lr"),
         (["--vary", "cell=rnn"], "--vary cell: is no axis of its own; use --cells"),
         (["--vary", "seed=1,2"], "--vary seed: is no axis of its own; use --seeds"),
         (["--vary", "hidden=8,16"], "--vary hidden: --match params chooses the widths; add --match hidden"),

@@ -23,6 +23,7 @@ SPEEDS = ("train", "evaluate", "generate")
 TEXT = typer.Argument(help="The text, as for train. With --resume: the comparison's folder.", show_default=False)
 MATCH = _option(help="Made equal: params (to 1 %), hidden (widths), or time (widths, and seconds).")
 VARY = _option(help="Another axis, as dropout=0,.2,.4; may be repeated.")
+ABLATE = _option(help="A setting changed alone, as ema=0, against all the others; may be repeated.")
 
 
 @app.command(rich_help_panel="Experiments")
@@ -39,6 +40,7 @@ def compare(
     sizes: Annotated[str | None, _option(help="Train on the last 62k,1M,.. before validation.")] = None,
     time_each: Annotated[str | None, _option(help="Train each run for so long: 60s, 5m.")] = None,
     vary: Annotated[list[str] | None, VARY] = None,
+    ablate: Annotated[list[str] | None, ABLATE] = None,
     out: Annotated[Path | None, _option(help="Its folder; checkpoints/compare-CORPUS-N as a rule.")] = None,
     resume: Annotated[bool, _option("--resume", help="Go on with the comparison named.")] = False,
     as_json: Annotated[bool, _option("--json", help="Print one JSON object.")] = False,
@@ -51,9 +53,9 @@ def compare(
 
     Options of train hold for every run. Finished runs are never made again: Ctrl-C saves and says how to go on.
     """
-    given = any((params, lrs, sizes, time_each, vary, out, typed))
+    given = any((params, lrs, sizes, time_each, vary, ablate, out, typed))
     if not resume:
-        asked = _asked(cells, match, params, seeds, lrs, sizes, time_each, vary or [], typed)
+        asked = _asked(cells, match, params, seeds, lrs, sizes, time_each, vary or [], ablate or [], typed)
     elif given or not corpus or len(corpus) > 1:
         raise UsageError("--resume: goes on with a comparison as it is; name its folder and nothing else")
     if not corpus:
@@ -85,7 +87,7 @@ def _tell(folder, plan, rows, report, as_json):
     _print_tables(plan, lines, data)
 
 
-def _asked(cells, match, params, seeds, lrs, sizes, time_each, vary, typed):
+def _asked(cells, match, params, seeds, lrs, sizes, time_each, vary, ablate, typed):
     """What was typed, as far as it can be known to be right before anything heavy is imported."""
     from ..cells import listed
     from ..compare import grid
@@ -95,7 +97,7 @@ def _asked(cells, match, params, seeds, lrs, sizes, time_each, vary, typed):
     grid.only_one_length(settings)
     return grid.Asked(
         listed(cells), match, quantity(params, "--params") if params else None, seeds, grid.rates(lrs),
-        grid.sizes(sizes), grid.axes(vary), settings,
+        grid.sizes(sizes), grid.axes(vary), grid.axes(ablate, "--ablate"), settings,
     )  # fmt: skip
 
 
@@ -132,10 +134,10 @@ def _planned(asked, corpus, out, report):
 def _same(there, plan, out):
     """The plan that is there, if it is what is asked for now."""
     was, now = (each.asked | {"text": each.corpus} for each in (there, plan))
-    for name in was:
-        if was[name] != now[name]:
+    for name in now:
+        if was.get(name, {}) != now[name]:
             raise UsageError(
-                f"--out {out}: holds another comparison ({name}: {was[name]}, not {now[name]}); "
+                f"--out {out}: holds another comparison ({name}: {was.get(name, {})}, not {now[name]}); "
                 f"go on with that one (--resume {out}), or take another name"
             )
     return there
@@ -213,7 +215,7 @@ def _misses(plan):
 def _remarks(plan, rows, lines):
     """What a reader of the tables must know."""
     asked = plan.asked
-    if not asked["lrs"] and "lr" not in asked["vary"]:
+    if not asked["lrs"] and "lr" not in asked["vary"] | asked.get("ablate", {}):
         rate = f"rate {plan.entries[0].config['lr']:g}" + ", the default," * ("lr" not in asked["settings"])
         yield f"{rate} was used for all; --lrs a,b,c chooses one for each"
     if asked["seeds"] == 1:

@@ -39,6 +39,7 @@ class Asked:
     lrs: list[float] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     vary: dict[str, list] = field(default_factory=dict)
+    ablate: dict[str, list] = field(default_factory=dict)  # changed alone, one value after the other
     settings: dict = field(default_factory=dict)  # fields of Config that hold for every run
 
     def __post_init__(self):
@@ -51,12 +52,15 @@ class Asked:
             raise UsageError(f"--params {self.params}: has no effect with --match {self.match}; leave one of them out")
         if self.match == "time" and "time" not in self.settings:
             raise UsageError("--match time: gives every run the same time; say which with --time-each")
-        if self.match == "params" and "hidden" in self.vary:
-            raise UsageError("--vary hidden: --match params chooses the widths; add --match hidden")
-        if self.lrs and ("lr" in self.settings or "lr" in self.vary):
-            raise UsageError("--lrs: chooses the rates; leave out --lr and --vary lr")
-        if self.sizes and (self.settings.get("min_count", 1) > 1 or "min_count" in self.vary):
+        changed = {name: option for option in ("ablate", "vary") for name in getattr(self, option)}
+        if self.match == "params" and "hidden" in changed:
+            option = f"--{changed['hidden']} hidden"
+            raise UsageError(f"{option}: --match params chooses the widths; add --match hidden")
+        if self.lrs and ("lr" in self.settings or "lr" in changed):
+            raise UsageError(f"--lrs: chooses the rates; leave out --lr and --{changed.get('lr', 'vary')} lr")
+        if self.sizes and (self.settings.get("min_count", 1) > 1 or "min_count" in changed):
             raise UsageError("--sizes: texts of several sizes fold other characters away; leave out --min-count")
+        self._check_ablations()
         for option, values in (("--lrs", self.lrs), ("--sizes", self.sizes)):
             if len(set(values)) < len(values):
                 raise UsageError(f"{option} {','.join(map(str, values))}: names one of them twice")
@@ -68,10 +72,20 @@ class Asked:
             if self.match != "params":
                 cell.check(config.hidden)
 
+    def _check_ablations(self):
+        """What is changed alone is no axis, and is not what all others have already."""
+        for name, values in self.ablate.items():
+            if name in self.vary:
+                raise UsageError(f"--ablate {name}: is an axis already (--vary); leave one of them out")
+            if (value := getattr(Config(**self.settings), name)) in values:
+                raise UsageError(f"--ablate {name}={_told(value)}: is what all others have; name another value")
+
     def points(self) -> list[Point]:
         """The points of the grid, the cells varying fastest: seed by seed they are run in this order."""
         sizes, axes = self.sizes or [None], [[(name, v) for v in values] for name, values in self.vary.items()]
-        return [Point(cell, dict(v), size) for size in sizes for v in product(*axes) for cell in self.cells]
+        alone = [{}, *({name: value} for name, values in self.ablate.items() for value in values)]
+        varied = [dict(v) | other for v in product(*axes) for other in alone]
+        return [Point(cell, v, size) for size in sizes for v in varied for cell in self.cells]
 
     def config(self, point: Point, **more) -> Config:
         """The settings of a point's runs."""
@@ -94,18 +108,18 @@ def sizes(text: str | None) -> list[int]:
     return sorted(quantity(part, "--sizes") for part in _parts("--sizes", text)) if text else []
 
 
-def axes(given: list[str]) -> dict[str, list]:
-    """The axes of `--vary name=a,b`, each given once."""
+def axes(given: list[str], option: str = "--vary") -> dict[str, list]:
+    """The values of `--vary name=a,b`, or `--ablate name=a`, by setting."""
     found = {}
     for text in given:
         name, equals, values = text.partition("=")
         if not equals:
-            raise UsageError(f"--vary {text}: must be name=value,value,..")
+            raise UsageError(f"{option} {text}: must be name=value,value,..")
         key = name.strip().removeprefix("--").replace("-", "_")
         if key in FIXED:
-            raise UsageError(f"--vary {name}: is no axis of its own; use {FIXED[key]}")
+            raise UsageError(f"{option} {name}: is no axis of its own; use {FIXED[key]}")
         found_before = found.setdefault(key, [])
-        found_before += [typed(key, part, "--vary") for part in _parts("--vary", values)]
+        found_before += [typed(key, part, option) for part in _parts(option, values)]
     return found
 
 
