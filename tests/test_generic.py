@@ -30,7 +30,7 @@ from charrnn.engine.generic import backward
 from charrnn.engine.generic.cut import cut
 from charrnn.engine.generic.forward import Forward
 from charrnn.engine.generic.pointwise import Calls, evaluate
-from charrnn.engine.products import affine, product
+from charrnn.engine.products import add_product, affine, product, set_product
 
 
 @pytest.fixture(params=[1 << 19, 60], ids=["one block", "many blocks"])
@@ -58,6 +58,22 @@ def test_it_equals_the_reference_in_float32(case):
         drawn["state.t"] = torch.tensor(arrays(case, 7)["state.t"], dtype=torch.float32)
     drawn = {name: a.requires_grad_(name != "state.t") for name, a in drawn.items()}
     equals_reference(case, drawn, 1e-4)
+
+
+@pytest.mark.parametrize("rows", [3, 200])
+@pytest.mark.parametrize("columns", [1, 2, 15, 16, 40])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_products_of_all_widths(rows, columns, transposed):
+    """Narrow, by torch, by oneDNN: the same product, made, put or added."""
+    random = np.random.default_rng(columns)
+    a, b = (random.normal(size=shape).astype(np.float32) for shape in ((rows, 300), (300, columns)))
+    law = a.astype(float) @ b
+    left, right = torch.from_numpy(a), torch.from_numpy(b.T.copy()).t() if transposed else torch.from_numpy(b)
+    put, added = torch.full((rows, columns), 5.0), torch.full((rows, columns), 5.0)
+    set_product(left, right, put)
+    add_product(left, right, added)
+    for found, expected in ((product(left, right), law), (put, law), (added, law + 5)):
+        np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=2e-4)
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru-cho", "mogrifier"])

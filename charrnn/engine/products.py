@@ -9,17 +9,20 @@ _LINEAR = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends
 
 
 SMALL = 1_500_000  # multiplications of a product for which calling oneDNN costs more than it saves
+NARROW = 16  # columns; for 2 or more, but fewer than these, torch's product is much slower than that of the transposes
 
 
 def product(a, b):
     """a (M, K) @ b (K, N) in the precision of a, which is contiguous; b or its transpose is too."""
     b = b.to(a.dtype)
+    if _narrow(a, b):
+        return torch.mm(b.t().contiguous(), a.t()).t()
     return torch.mm(a, b) if _by_torch(a, b) else _LINEAR(a, b.t(), None, "none", [], "")
 
 
 def set_product(a, b, out):
     """As `product`, into a place that is there."""
-    if a.dtype == out.dtype and _by_torch(a, b):
+    if a.dtype == out.dtype and _by_torch(a, b) and not _narrow(a, b):
         torch.mm(a, b, out=out)
     else:
         out.copy_(product(a, b))
@@ -27,10 +30,14 @@ def set_product(a, b, out):
 
 def add_product(a, b, out):
     """As `product`, added to what is there."""
-    if a.dtype == out.dtype and _by_torch(a, b):
+    if a.dtype == out.dtype and _by_torch(a, b) and not _narrow(a, b):
         out.addmm_(a, b)
     else:
         out.add_(product(a, b))
+
+
+def _narrow(a, b):
+    return a.device.type == "cpu" and 1 < b.shape[1] < NARROW
 
 
 def _by_torch(a, b):
