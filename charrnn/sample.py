@@ -144,10 +144,13 @@ def generate(sampler, prompt: np.ndarray, picking: Picking, seed: int, streams: 
 def _pick(weights, u):
     """The symbol at the share u (B,), below 1, of the cumulated weights (B, V)."""
     sums, end = np.add.accumulate(weights, -1), weights.shape[-1]
-    found = [row.searchsorted(share * row[-1], "right") for row, share in zip(sums, u, strict=True)]
+    if len(u) == 1:  # one call is the faster for a row, counting for several
+        found = sums[0].searchsorted(u * sums[0, -1:], "right")
+    else:
+        found = (sums <= u[:, None] * sums[:, -1:]).sum(-1)
     if end in found:  # rounding reached the very end: the last symbol that can come
         return np.minimum(found, end - 1 - (weights[:, ::-1] > 0).argmax(-1))
-    return np.array(found)
+    return found
 
 
 def opening(vocabulary, seed: int) -> np.ndarray:
