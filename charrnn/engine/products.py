@@ -8,7 +8,7 @@ from torch.autograd.function import once_differentiable
 _LINEAR = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
 
 
-SMALL = 1_500_000  # multiplications of a product for which calling oneDNN costs more than it saves
+SMALL = 20_000_000  # multiplications of a product, where oneDNN loses more by laying out a matrix anew than it saves
 NARROW = 16  # columns; for 2 or more, but fewer than these, torch's product is much slower than that of the transposes
 
 
