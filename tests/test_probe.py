@@ -322,6 +322,7 @@ def test_parts_are_lines_of_the_csv_and_curves(charrnn, probe):
     assert "one seed gives no interval" in answer.err and "verdict: inconclusive" in answer.out
     for picture in ("png", "svg"):
         assert Path(f"out/{probe}.{picture}").stat().st_size > 1000
+    assert ("trained up to 10" in Path(f"out/{probe}.svg").read_text()) == (probe == "count")
 
 
 def test_the_table_tells_all_and_stderr_the_way(charrnn):

@@ -122,7 +122,7 @@ def _leave(out, protocol, settings, result):
     for kind in ("png", "svg"):
         path = out / f"{protocol.name}.{kind}"
         if protocol.one_gap:
-            draw_answers(result.table, path)
+            draw_answers(result.table, max(settings.gaps), path)
         else:
             draw_heat(result.table, settings.gaps, protocol.unit, path)
 

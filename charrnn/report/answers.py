@@ -25,10 +25,13 @@ def draw_heat(table: list[dict], gaps: tuple[int, ...], unit: str, path: Path) -
         axes.figure.colorbar(shown, ax=axes, label="share right, mean over seeds")
 
 
-def draw_answers(table: list[dict], path: Path) -> None:
-    """The share right of each cell, over all its models, by the first number that tells answers apart."""
+def draw_answers(table: list[dict], gap: int, path: Path) -> None:
+    """The share right of each cell, over all its models, by the first number that tells answers apart; where that is
+    what is counted, a line at the `gap` up to which was trained."""
     name = next(iter(table[0]["parts"]))
-    with _axes(path, len(table) + 1) as axes:
+    with _axes(path, len(table) + 2) as axes:
+        if name == "n":
+            axes.axvline(gap, color="#666666", linewidth=0.8, label=f"trained up to {gap}")
         for number, line in enumerate(table):
             parts = line["parts"].get(name, {})
             marks = max(1, len(parts) // 10)
@@ -38,4 +41,4 @@ def draw_answers(table: list[dict], path: Path) -> None:
         axes.set_ylim(-0.03, 1.03)
         axes.set_xlabel(NAMES[name])
         axes.set_ylabel("share right")
-        _legend(axes, len(table))
+        _legend(axes, len(table) + (name == "n"))
