@@ -12,9 +12,7 @@ from ..cells.base import Names, block_diagonal, constant
 from ..errors import UsageError, nearest
 
 NAMES = ("native", "scan", "generic", "reference")
-
-
-FEW = 16  # lanes
+FEW = 16  # lanes; with fewer, each step of a sequence is little work
 
 
 def choose(name: str, cell, like, lanes: int = FEW):

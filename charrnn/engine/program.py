@@ -100,8 +100,10 @@ class Program:
         for leaf, after in states:
             if leaf in self.memories or leaf in moved or after not in self.depth or after in homes:
                 continue
-            readers = {*users.get(leaf, ())}
-            readers |= {user for reader in readers if reader.operator == "join" for user in users.get(reader, ())}
+            readers = list(users.get(leaf, ()))
+            for reader in readers:
+                if reader.operator == "join":  # which may leave it where it lies, for others to read
+                    readers += users.get(reader, ())
             if after.operator != "join" and all(self.depth[reader] < self.depth[after] for reader in readers):
                 homes[after] = self.places[leaf][1]
         return homes
