@@ -14,7 +14,7 @@ from pathlib import Path
 from .. import __version__, checkpoint
 from ..cells.own import bare, in_file, origin, retyped
 from ..config import Config, complete, flag, resumed, to_toml
-from ..engine.allocator import held, keep_buffers
+from ..engine.allocator import held, held_anew, keep_buffers
 from ..errors import CharrnnError, CheckpointError, Interrupted, UsageError
 from ..model import Model
 from ..progress import Reporter, duration, in_bits, short
@@ -189,7 +189,7 @@ def _imported():
     from ..optim import Optimizer
 
     Optimizer({"none": torch.zeros(1)}, 0.0)
-    return held()
+    return held_anew()
 
 
 def _memory(device, imported):

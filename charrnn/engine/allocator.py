@@ -19,6 +19,18 @@ def keep_buffers() -> bool:
     return bool(library.mallopt(M_MMAP_THRESHOLD, 1 << 30) and library.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1))
 
 
+def held_anew() -> tuple[int, int] | None:
+    """As `held`, once what is free has been given back, and with the most counted from now on, where Linux and glibc
+    are: else it would depend on what was computed before and is needed no more."""
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+        with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+            file.write("5")
+    except (OSError, AttributeError):
+        pass  # the system does not know how
+    return held()
+
+
 def held() -> tuple[int, int] | None:
     """The bytes that this process holds and the most that it ever held; None where the system does not tell."""
     if sys.platform == "linux":
