@@ -357,6 +357,22 @@ def test_training_prints_one_json_object(charrnn, corpus):
     assert told["yardsticks"] == record["yardsticks"] and told["corpus"] == record["corpus"]["digest"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells and forgets the most that was held")
+def test_memory_that_was_given_up_is_not_held():
+    code = """if True:
+        from charrnn.engine.allocator import held, held_anew, keep_buffers
+        keep_buffers()
+        large = [bytearray(b"x" * 1_000_000) for _ in range(200)]
+        del large
+        stale, (now, most) = held(), held_anew()
+        print(stale[0] - now, most - now)
+    """
+    given_back, over = map(
+        int, subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.split()
+    )
+    assert given_back > 100e6 and over < 10e6
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system tells less")
 def test_training_tells_the_memory_that_it_took(process, corpus):
     """A wider model takes more, and about as much as its arrays have numbers."""

@@ -163,6 +163,8 @@ def test_a_length_on_an_axis_replaces_another():
         (["--ablate", "seed=2"], "--ablate seed: is no axis of its own; use --seeds"),
         (["--ablate", "dropout=.1,.2"], "--ablate dropout=0.1: is what all others have; name another value"),
         (["--ablate", "ema=.1", "--vary", "ema=0"], "--ablate ema: is an axis already (--vary); leave one of them out"),
+        (["--ablate", "dropout=0,.3,0"], "--ablate dropout=0,0.3,0: names one of them twice"),
+        (["--vary", "layers=1,1"], "--vary layers=1,1: names one of them twice"),
         (["--ablate", "hidden=8"], "--ablate hidden: --match params chooses the widths; add --match hidden"),
         (["--lrs", ".1,.2", "--ablate", "lr=.1"], "--lrs: chooses the rates; leave out --lr and --ablate lr"),
         (["--vary", "cell=rnn"], "--vary cell: is no axis of its own; use --cells"),

@@ -134,10 +134,10 @@ def _planned(asked, corpus, out, report):
 def _same(there, plan, out):
     """The plan that is there, if it is what is asked for now."""
     was, now = (each.asked | {"text": each.corpus} for each in (there, plan))
-    for name in now:
-        if was.get(name, {}) != now[name]:
+    for name in was:
+        if was[name] != now[name]:
             raise UsageError(
-                f"--out {out}: holds another comparison ({name}: {was.get(name, {})}, not {now[name]}); "
+                f"--out {out}: holds another comparison ({name}: {was[name]}, not {now[name]}); "
                 f"go on with that one (--resume {out}), or take another name"
             )
     return there
@@ -215,7 +215,7 @@ def _misses(plan):
 def _remarks(plan, rows, lines):
     """What a reader of the tables must know."""
     asked = plan.asked
-    if not asked["lrs"] and "lr" not in asked["vary"] | asked.get("ablate", {}):
+    if not asked["lrs"] and "lr" not in asked["vary"] | asked["ablate"]:
         rate = f"rate {plan.entries[0].config['lr']:g}" + ", the default," * ("lr" not in asked["settings"])
         yield f"{rate} was used for all; --lrs a,b,c chooses one for each"
     if asked["seeds"] == 1:

@@ -64,6 +64,11 @@ class Asked:
         for option, values in (("--lrs", self.lrs), ("--sizes", self.sizes)):
             if len(set(values)) < len(values):
                 raise UsageError(f"{option} {','.join(map(str, values))}: names one of them twice")
+        for option in ("vary", "ablate"):
+            for name, values in getattr(self, option).items():
+                if any(values.count(value) > 1 for value in values):
+                    told = ",".join(map(_told, values))
+                    raise UsageError(f"--{option} {name}={told}: names one of them twice")
         for point in self.points():
             for lr in self.lrs:
                 self.config(point, lr=lr)

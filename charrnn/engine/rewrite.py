@@ -63,14 +63,11 @@ def _products(results, given):
     """With one product in the place of a sum of several, where that leaves fewer products to be computed."""
     symbols = ordered(results)
     sums = _sums(symbols, _uses(symbols, results), _past(symbols, given))
+    whose = {product: lefts for lefts, products, _ in sums.values() for product in products}
     pairs = {}  # by left side, what it is summed with, for each product that it is in
     for symbol in symbols:
         if symbol.operator == "@":
-            pairs.setdefault(symbol.arguments[0], set())
-    whose = {product: lefts for lefts, products, _ in sums.values() for product in products}
-    for symbol in symbols:
-        if symbol.operator == "@":
-            pairs[symbol.arguments[0]].add(whose.get(symbol))
+            pairs.setdefault(symbol.arguments[0], set()).add(whose.get(symbol))
     new, joins = {}, {}
     for symbol in symbols:
         lefts, products, others = sums.get(symbol, ((), (), ()))
