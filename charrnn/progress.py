@@ -119,31 +119,36 @@ class Reporter:
 
 
 class GridReporter(Reporter):
-    """Tells how a grid of runs stands, one run after the other."""
+    """Tells how a grid of runs stands, of which one or several are at work."""
 
     def __init__(self, quiet: bool = False):
         super().__init__(quiet)
-        self.begun = self.first = None  # when, and before how many runs, this session began
+        self.begun = self.first = None  # when, and after how many runs, this session began
+        self.ended, self.at_work = 0, {}  # in this session; the share that is done of each
 
     def _begin(self, what):
         if self.begun is None:
             self.begun, self.first = time.monotonic(), what["number"] - 1
-        self.at = what
-        self._watch({"done": 0.0, "bits": None})
+        self.total = what["total"]
+        self._watch({"title": what["title"], "done": 0.0, "bits": None})
 
     def _watch(self, what):
+        self.at_work[what["title"]] = what["done"]
         if not self.bar:
             return
-        number, total = self.at["number"], self.at["total"]
-        spent, here = time.monotonic() - self.begun, number - 1 - self.first + what["done"]
-        left = f"{duration(spent / here * (total - self.first) - spent)} left" if here > 0.05 else ""
-        score = f"val {what['bits']:.2f} bits " if what["bits"] is not None else ""
-        self.bar.update(
-            self.task, completed=(number - 1 + what["done"]) / total, facts=f"{score}{left}",
-            description=f"run {number} of {total}: {self.at['title']}",
-        )  # fmt: skip
+        spent, here = time.monotonic() - self.begun, self.ended + sum(self.at_work.values())
+        left = f"{duration(spent / here * (self.total - self.first) - spent)} left" if here > 0.05 else ""
+        if len(self.at_work) == 1:
+            told = f"run {self.first + self.ended + 1} of {self.total}: {what['title']}"
+            score = f"val {what['bits']:.2f} bits " if what["bits"] is not None else ""
+        else:
+            told = f"{self.first + self.ended} of {self.total} runs done, {len(self.at_work)} at work"
+            score = ""
+        self.bar.update(self.task, completed=(self.first + here) / self.total, facts=f"{score}{left}", description=told)
 
     def _end(self, what):
+        del self.at_work[what["title"]]
+        self.ended += 1
         row = what["row"]
         if row["status"] == "done":
             told = f"{row['nats']:.4f} nats {row['bits']:.4f} bits/char  perplexity {row['perplexity']:.3f}"

@@ -17,9 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import sentences
 
 from charrnn import cells, checkpoint, cli, seeds
+from charrnn.cli import compare as compare_cli
 from charrnn.cli import session
 from charrnn.compare import data, evaluation, generation, grid, outcome, plan, work
 from charrnn.compare.grid import Asked
@@ -57,8 +59,9 @@ def here(monkeypatch):
     """Runs are made in this process, which spares torch's import; `here` lists what was asked of them."""
     made = []
 
-    def run(module, arguments, stop, watch=lambda: None):
+    def run(module, arguments, stop, watch, poll):
         made.append((module, arguments))
+        yield
         if module == "charrnn.compare.generation":
             return Ended(0, f"{generation.speed(Path(arguments[0]))}\n", "", 0.1)
         if module == "charrnn.compare.evaluation":
@@ -71,8 +74,10 @@ def here(monkeypatch):
         watch()
         return Ended(end.value.code or 0, out.text(), err.text(), 1.0)
 
-    monkeypatch.setattr(work, "launch", run)
-    return made
+    monkeypatch.setattr(work, "launching", run)
+    threads = torch.get_num_threads()
+    yield made
+    torch.set_num_threads(threads)
 
 
 def trained(made) -> list[str]:
@@ -451,20 +456,20 @@ def test_a_comparison_from_beginning_to_end(charrnn, corpus, here, done):
 
 def test_a_comparison_that_was_interrupted_goes_on(charrnn, corpus, here, done, monkeypatch):
     """Asked to stop when its second run has begun: that one saves, and is the first to go on."""
-    inside, asked = work.launch, []
+    inside, asked = work.launching, []
 
-    def interrupted(module, arguments, stop, watch=lambda: None):
+    def interrupted(module, arguments, *more):
         if "part/runs/02-lstm-seed1" in arguments:
             asked.append(signal.SIGINT)
-        return inside(module, arguments, stop, watch)
+        return inside(module, arguments, *more)
 
     monkeypatch.setattr(session.Stop, "signal", lambda self: asked[0] if asked else None)
-    monkeypatch.setattr(work, "launch", interrupted)
+    monkeypatch.setattr(work, "launching", interrupted)
     answer = compare(charrnn, corpus, "--out", "part")
     assert (answer.status, answer.out) == (130, "")
     assert answer.err.endswith("stopped with 1 of 4 runs done, all saved; go on with: charrnn compare --resume part\n")
     assert list(read_rows(Path("part"))) == ["01-rnn-seed1"]
-    monkeypatch.setattr(work, "launch", inside)
+    monkeypatch.setattr(work, "launching", inside)
     asked.clear()
     here.clear()
     answer = charrnn("compare", "--resume", "part")
@@ -473,6 +478,56 @@ def test_a_comparison_that_was_interrupted_goes_on(charrnn, corpus, here, done, 
     rows = read_rows(Path("part"))
     assert [made["resumed"] for made in rows.values()] == [False, True, False, False]
     assert same_but_for_clocks(rows) == same_but_for_clocks(read_rows(Path("done")))
+
+
+def test_runs_side_by_side_are_those_of_one_after_the_other(charrnn, corpus, here, monkeypatch):
+    monkeypatch.setattr(compare_cli, "processors", lambda: 4)
+    more = ("--cells", "rnn,lstm,gru", "--seeds", 1, "--lrs", ".001,.01", *TINY)
+    assert charrnn("compare", corpus, *more, "--threads", 2, "--out", "one").status == 0
+    here.clear()
+    answer = charrnn("compare", corpus, *more, "--jobs", 2, "--out", "two")
+    assert answer.status == 0, answer.err
+    assert "at once    2 runs, 2 threads each" in answer.err
+    assert "2 runs were made at once: their speeds are those of runs side by side" in answer.err
+    assert [f"run {n} of 9" in answer.err for n in range(1, 11)] == [True] * 9 + [False]
+    cells_of_rates = [name.split("-")[1] for name in trained(here)[:6]]
+    assert cells_of_rates == ["rnn", "lstm", "gru"] * 2
+    begun = [arguments[0] == "train" for _, arguments in here]
+    assert (
+        begun[:2] == [True, True] and sum(begun[:6]) == 2
+    )  # these two are drawn from and scored by before others begin
+    one, two = (same_but_for_clocks(read_rows(Path(name))) for name in ("one", "two"))
+    assert one == two
+    answer = charrnn("compare", corpus, *more, "--jobs", 0, "--out", "two")
+    assert answer.status == 2 and "--out two: holds another comparison (" in answer.err
+
+
+def test_runs_side_by_side_are_all_saved_when_interrupted(charrnn, corpus, here, monkeypatch):
+    assert compare(charrnn, corpus, "--threads", 1, "--out", "whole").status == 0
+    inside, asked = work.launching, []
+
+    def interrupted(module, arguments, *more):
+        if any("02-lstm-seed1" in each for each in arguments):
+            asked.append(signal.SIGTERM)
+        return inside(module, arguments, *more)
+
+    monkeypatch.setattr(session.Stop, "signal", lambda self: asked[0] if asked else None)
+    monkeypatch.setattr(work, "launching", interrupted)
+    answer = compare(charrnn, corpus, "--jobs", 2, "--threads", 1, "--out", "part")
+    assert (answer.status, answer.out) == (143, "")
+    assert "stopped with 0 of 4 runs done, all saved; go on with: charrnn compare --resume part" in answer.err
+    assert [path.parent.name for path in sorted(Path("part/runs").glob("*/last.pt"))] == [
+        "01-rnn-seed1",
+        "02-lstm-seed1",
+    ]
+    monkeypatch.setattr(work, "launching", inside)
+    asked.clear()
+    assert charrnn("compare", "--resume", "part").status == 0
+    rows = read_rows(Path("part"))
+    assert {name: made["resumed"] for name, made in rows.items() if made["resumed"]}.keys() == {
+        "01-rnn-seed1", "02-lstm-seed1"
+    }  # fmt: skip
+    assert same_but_for_clocks(rows) == same_but_for_clocks(read_rows(Path("whole")))
 
 
 def test_another_comparison_is_not_mixed_in(charrnn, corpus, done):
@@ -619,6 +674,17 @@ pathlib.Path("ready").touch()
 print("heard", signal.sigwait([signal.SIGINT]), signal.sigpending())
 raise SystemExit(7)
 """
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the system has no such signals")
+def test_a_process_that_is_not_waited_for_is_ended():
+    Path("waiting.py").write_text(WAITING)
+    process = work.launching("waiting", [], lambda: None, poll=0.01)
+    while not Path("ready").exists():
+        next(process)
+    child = process.gi_frame.f_locals["process"]
+    process.close()
+    assert child.returncode == -signal.SIGTERM
 
 
 @pytest.mark.skipif(os.name != "posix", reason="the system has no such signals")

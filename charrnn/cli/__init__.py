@@ -51,6 +51,11 @@ def cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "charrnn"
 
 
+def processors() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def text_of(argument: str) -> str:
     """A text typed as an argument, UTF-8 whatever the locale took it for."""
     return os.fsencode(argument).decode("utf-8", "replace") if any(map(_escaped, argument)) else argument

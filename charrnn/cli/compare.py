@@ -1,4 +1,4 @@
-"""`charrnn compare`: a grid of training runs, made one after the other and told in tables."""
+"""`charrnn compare`: a grid of training runs, made one after the other or side by side, and told in tables."""
 
 import json
 import shlex
@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ..errors import Interrupted, UsageError
-from . import WHOLE, app, cache, pipeable
+from . import WHOLE, app, cache, pipeable, processors
 from .learn import options
 from .results import has_statistics, number, print_table, write_csv
 
@@ -24,6 +24,7 @@ TEXT = typer.Argument(help="The text, as for train. With --resume: the compariso
 MATCH = _option(help="Made equal: params (to 1 %), hidden (widths), or time (widths, and seconds).")
 VARY = _option(help="Another axis, as dropout=0,.2,.4; may be repeated.")
 ABLATE = _option(help="A setting changed alone, as ema=0, against all the others; may be repeated.")
+JOBS = _option(help="Runs made at once, the processors shared out; 0 for one per processor.", **WHOLE)
 
 
 @app.command(rich_help_panel="Experiments")
@@ -41,6 +42,7 @@ def compare(
     time_each: Annotated[str | None, _option(help="Train each run for so long: 60s, 5m.")] = None,
     vary: Annotated[list[str] | None, VARY] = None,
     ablate: Annotated[list[str] | None, ABLATE] = None,
+    jobs: Annotated[int, JOBS] = 1,
     out: Annotated[Path | None, _option(help="Its folder; checkpoints/compare-CORPUS-N as a rule.")] = None,
     resume: Annotated[bool, _option("--resume", help="Go on with the comparison named.")] = False,
     as_json: Annotated[bool, _option("--json", help="Print one JSON object.")] = False,
@@ -53,9 +55,9 @@ def compare(
 
     Options of train hold for every run. Finished runs are never made again: Ctrl-C saves and says how to go on.
     """
-    given = any((params, lrs, sizes, time_each, vary, ablate, out, typed))
+    given = any((params, lrs, sizes, time_each, vary, ablate, jobs != 1, out, typed))
     if not resume:
-        asked = _asked(cells, match, params, seeds, lrs, sizes, time_each, vary or [], ablate or [], typed)
+        asked = _asked(cells, match, params, seeds, lrs, sizes, time_each, vary or [], ablate or [], jobs, typed)
     elif given or not corpus or len(corpus) > 1:
         raise UsageError("--resume: goes on with a comparison as it is; name its folder and nothing else")
     if not corpus:
@@ -87,7 +89,7 @@ def _tell(folder, plan, rows, report, as_json):
     _print_tables(plan, lines, data)
 
 
-def _asked(cells, match, params, seeds, lrs, sizes, time_each, vary, ablate, typed):
+def _asked(cells, match, params, seeds, lrs, sizes, time_each, vary, ablate, jobs, typed):
     """What was typed, as far as it can be known to be right before anything heavy is imported."""
     from ..cells import listed
     from ..compare import grid
@@ -95,9 +97,12 @@ def _asked(cells, match, params, seeds, lrs, sizes, time_each, vary, ablate, typ
 
     settings = typed | {"sample_length": 0} | grid.each_time(time_each)
     grid.only_one_length(settings)
+    jobs = jobs or processors()
+    if jobs > 1:
+        settings.setdefault("threads", max(1, processors() // jobs))
     return grid.Asked(
         listed(cells), match, quantity(params, "--params") if params else None, seeds, grid.rates(lrs),
-        grid.sizes(sizes), grid.axes(vary), grid.axes(ablate, "--ablate"), settings,
+        grid.sizes(sizes), grid.axes(vary), grid.axes(ablate, "--ablate"), settings, jobs,
     )  # fmt: skip
 
 
@@ -181,8 +186,11 @@ def _screen(folder, plan):
                  + f" and {_many(len(asked['lrs']), 'rate')} on a seed of their own" * bool(asked["lrs"])),
         ("equal", _equal(plan)),
     ]  # fmt: skip
+    if asked["jobs"] > 1:
+        rows.append(("at once", f"{asked['jobs']} runs, {_many(asked['settings']['threads'], 'thread')} each"))
     if length:
-        rows.append(("expected", f"over {duration(left * seconds(length))}, {duration(seconds(length))} for each run"))
+        whole = -(-left // asked["jobs"]) * seconds(length)
+        rows.append(("expected", f"over {duration(whole)}, {duration(seconds(length))} for each run"))
     return [*rows, ("yardsticks", in_bits(plan.yardsticks))]
 
 
@@ -222,6 +230,8 @@ def _remarks(plan, rows, lines):
         yield "one seed gives no interval over seeds, and no spread"
     if any(pair["pairs"] and not pair["over_text"] for pair in (line["against"] for line in lines) if pair):
         yield "the validation part has too few blocks of 1,000 characters, or is not one text: no interval over text"
+    if asked["jobs"] > 1:
+        yield f"{asked['jobs']} runs were made at once: their speeds are those of runs side by side"
     if len({line["engine"] for line in lines if line["engine"]}) > 1:
         yield "not all ran on the same engine: speed and memory compare engines as much as cells"
     for line in lines:

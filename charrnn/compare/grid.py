@@ -41,13 +41,15 @@ class Asked:
     vary: dict[str, list] = field(default_factory=dict)
     ablate: dict[str, list] = field(default_factory=dict)  # changed alone, one value after the other
     settings: dict = field(default_factory=dict)  # fields of Config that hold for every run
+    jobs: int = 1  # runs made at once
 
     def __post_init__(self):
         if self.match not in MATCHES:
             allowed = ", ".join(MATCHES)
             raise UsageError(f"--match {self.match}: must be one of {allowed}{nearest(self.match, MATCHES)}")
-        if self.seeds < 1:
-            raise UsageError(f"--seeds {self.seeds}: must be at least 1")
+        for name in ("seeds", "jobs"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"--{name} {getattr(self, name)}: must be at least 1")
         if self.params and self.match != "params":
             raise UsageError(f"--params {self.params}: has no effect with --match {self.match}; leave one of them out")
         if self.match == "time" and "time" not in self.settings:

@@ -76,7 +76,7 @@ class Plan:
             content = json.loads(path.read_text(encoding="utf-8"))
             if content.pop("format") != FORMAT:
                 raise CheckpointError(f"{path}: is not a plan of charrnn's format {FORMAT!r}")
-            asked = {"ablate": {}} | content["asked"]  # which plans from before it came do not have
+            asked = {"ablate": {}, "jobs": 1} | content["asked"]  # which plans from before they came do not have
             return cls(**content | {"asked": asked, "entries": [Entry(**entry) for entry in content["entries"]]})
         except FileNotFoundError:
             raise CheckpointError(f"{folder}: holds no comparison (there is no plan.json in it)") from None

@@ -1,4 +1,5 @@
-"""The running of a comparison: run after run as a process of its own, a row for each, to be gone on with at any time.
+"""The running of a comparison: runs as processes of their own, one or several at a time, a row for each, to be gone on
+with at any time.
 
 `rows.jsonl` in the comparison's folder has one row per finished run (`ROW` says what is in it); the last one of a name
 counts. A run without a row was never begun or was interrupted: its own folder tells which.
@@ -113,7 +114,19 @@ class Ended:
 
 
 def launch(module: str, arguments: list[str], stop, watch=lambda: None) -> Ended:
+    """Runs a module of this Python as a process to its end; see `launching`."""
+    process = launching(module, arguments, stop, watch)
+    while True:
+        try:
+            next(process)
+        except StopIteration as ended:
+            return ended.value
+
+
+def launching(module: str, arguments: list[str], stop, watch=lambda: None, poll: float = POLL):
     """Runs a module of this Python as a process in a group of its own, so that Ctrl-C reaches us alone.
+
+    A generator: it yields every `poll` seconds and returns how the process ended; closed before, it ends the process.
 
     When stop() gives a signal it is handed on, once; `watch` is called now and then.
     """
@@ -125,12 +138,13 @@ def launch(module: str, arguments: list[str], stop, watch=lambda: None) -> Ended
         try:
             while True:
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    out, err = process.communicate(timeout=POLL)
+                    out, err = process.communicate(timeout=poll)
                     return Ended(process.returncode, out, err, time.monotonic() - begun)
                 watch()
                 if stop() and not told:
                     told = True
                     process.send_signal(signal.SIGINT if os.name == "posix" else signal.SIGTERM)
+                yield
         except BaseException:  # whatever it is, no process stays behind
             process.terminate()
             raise
@@ -141,37 +155,64 @@ class Work:
 
     def __init__(self, folder: Path, plan: Plan, say, stop):
         self.folder, self.plan, self.say, self.stop = folder, plan, say, stop
+        self.at_once = plan.asked["jobs"]
         self._lock = run.lock(folder)
         self.rows = read_rows(folder)
 
     def run(self) -> dict[str, dict]:
         """Makes every run that has no row yet, or one that failed; returns all rows.
 
-        Raises Interrupted when asked to stop, once the run at work has saved.
+        Raises Interrupted when asked to stop, once the runs at work have saved.
         """
         run.mend_rows(self.folder / "rows.jsonl")
-        made = set()
-        while left := [job for job in jobs(self.plan, self.rows) if self._open(job, made)]:
-            job = left[0]
-            made.add(job.name)
-            done = len(self.rows.keys() - {job.name}) + 1
-            self.say("begin", title=job.title, number=done, total=total(self.plan))
-            row = self._row(job)
-            run.add_row(self.folder / "rows.jsonl", row)
-            self.rows[job.name] = row
-            self.say("end", title=job.title, number=done, total=total(self.plan), row=row)
-        return self.rows
+        begun, at_work, stopped = set(), {}, None
+        try:
+            while at_work or not stopped:
+                for job in [] if stopped else self._next(begun, self.at_once - len(at_work)):
+                    begun.add(job.name)
+                    at_work[job.name] = self._made(job)
+                    number = len(self.rows.keys() | at_work.keys())
+                    self.say("begin", title=job.title, number=number, total=total(self.plan))
+                if not at_work:
+                    return self.rows
+                for name in list(at_work):
+                    stopped = self._look(name, at_work) or stopped
+        finally:
+            for making in at_work.values():
+                making.close()
+        raise Interrupted(f"stopped with {len(self.rows)} of {total(self.plan)} runs done, all saved", stopped)
 
     def close(self) -> None:
         if self._lock:
             self._lock.close()
 
-    def _open(self, job, made):
-        row = self.rows.get(job.name)
-        return row is None or (row["status"] == "failed" and job.name not in made)
+    def _next(self, begun, most):
+        """The runs to begin now: without a row, or with one that failed in an earlier session."""
+        done = {name for name, row in self.rows.items() if row["status"] != "failed"}
+        return [job for job in jobs(self.plan, self.rows) if job.name not in done | begun][:most]
+
+    def _look(self, name, at_work):
+        """Goes on with a run at work; keeps its row when it has ended. The signal by which it was stopped, if so."""
+        try:
+            next(at_work[name])
+        except Interrupted as error:
+            del at_work[name]
+            return error.signal
+        except StopIteration as ended:
+            title, row = ended.value
+            run.add_row(self.folder / "rows.jsonl", row)
+            del at_work[name]
+            self.rows[name] = row
+            number = len(self.rows.keys() - at_work.keys())
+            self.say("end", title=title, number=number, total=total(self.plan), row=row)
+        return None
+
+    def _made(self, job):
+        """A run made, as a generator that returns its title and its row."""
+        return job.title, (yield from self._row(job))
 
     def _row(self, job):
-        """Trains; what came of it as a row."""
+        """Trains; a generator that returns what came of it as a row."""
         entry, folder = resolved(job.entry, self.folder), self.folder / "runs" / job.name
         config = settings_of(entry, job.seed, job.lr)
         resumed = (folder / "last.pt").exists()
@@ -183,30 +224,33 @@ class Work:
                 folder.mkdir(parents=True, exist_ok=True)
                 settings.write_text(to_toml(config), encoding="utf-8")
             arguments = ["train", *entry.texts, "--config", str(settings), "--out", str(folder), "--overwrite"]
-        ended = self._process("charrnn", [*arguments, "--json", "-q"], lambda: self._watch(folder, config))
+        watch = lambda: self._watch(job, folder, config)  # noqa: E731
+        ended = yield from self._process("charrnn", [*arguments, "--json", "-q"], watch)
         row = dict.fromkeys(ROW) | self._known(job, config, ended, resumed)
         if ended.status:
             return row | _troubled(ended, folder)
         if (answer := json.loads(ended.out))["corpus"] != entry.corpus:
             raise DataError(f"{entry.texts[0]}: is not the text that the comparison began with; it has changed since")
-        return row | _finished(answer, folder) | {name: self._speed(name, answer["best"]) for name in SPEEDS}
-
-    def _speed(self, name, best):
-        """What a process prints that does one thing with the model as fast as it can; None where it failed."""
-        ended = self._process(SPEEDS[name], [best])
-        return None if ended.status else float(ended.out)
+        row |= _finished(answer, folder)
+        for (
+            name,
+            module,
+        ) in SPEEDS.items():  # what a process prints that does one thing with the model as fast as it can
+            ended = yield from self._process(module, [answer["best"]])
+            row[name] = None if ended.status else float(ended.out)
+        return row
 
     def _process(self, module, arguments, watch=lambda: None):
         """A process that ran to its end; where we were asked to stop, Interrupted."""
         ended = None
         if not self.stop():
-            ended = launch(module, arguments, self.stop, watch)
+            ended = yield from launching(module, arguments, self.stop, watch, POLL / self.at_once)
         if self.stop() and (ended is None or ended.status):
-            raise Interrupted(f"stopped with {len(self.rows)} of {total(self.plan)} runs done, all saved", self.stop())
+            raise Interrupted("", self.stop())
         return ended
 
-    def _watch(self, folder, config):
-        """Tells how far the run at work has come."""
+    def _watch(self, job, folder, config):
+        """Tells how far a run at work has come."""
         rows = [row for row in metrics(folder) if row["event"] != "final"]
         done = 0.0
         if rows and config.time:
@@ -215,7 +259,7 @@ class Work:
         elif rows and config.steps:
             done = rows[-1]["step"] / config.steps
         scores = [row["bits"] for row in rows if row["event"] == "eval"]
-        self.say("watch", done=min(done, 1.0), bits=scores[-1] if scores else None)
+        self.say("watch", title=job.title, done=min(done, 1.0), bits=scores[-1] if scores else None)
 
     def _known(self, job, config, ended, resumed):
         """What a row says whatever came of the run."""

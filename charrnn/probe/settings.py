@@ -24,10 +24,10 @@ class Settings:
     hidden: int = 48
     updates: int | None = None
     attention: int = 0
-    jobs: int = 0  # models trained at once; 0 for one on each processor
+    jobs: int = 1  # models trained at once
 
     def __post_init__(self):
-        for name, least in (("seeds", 1), ("hidden", 1), ("updates", 1), ("attention", 0), ("jobs", 0)):
+        for name, least in (("seeds", 1), ("hidden", 1), ("updates", 1), ("attention", 0), ("jobs", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UsageError(f"--{name} {value}: must be at least {least}")

@@ -2,7 +2,6 @@
 
 import json
 import multiprocessing
-import os
 import signal
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -40,7 +39,7 @@ def run(name: str, settings: Settings, report, folder: Path | None = None, stop=
         report("begin", title=chosen.name, number=grid.total - grid.left + 1, total=grid.total)
         try:
             while due := grid.due():
-                _train(due, settings.jobs or _processors(), add, stop)
+                _train(due, settings.jobs, add, stop)
         except Interrupted as error:
             kept = "all kept" if folder else "nothing is kept without --out"
             made = f"{grid.total - grid.left} of {grid.total} models"
@@ -91,11 +90,6 @@ def _kept(folder):
 
 def _key(record):
     return json.dumps([record.get(name) for name in KEY])
-
-
-def _processors() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _train(left: list[Job], at_once: int, add, stop):
