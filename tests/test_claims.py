@@ -106,9 +106,9 @@ def claims(charrnn, text, *more):
 def test_from_beginning_to_end_and_again(charrnn, text, launched):
     answer = claims(charrnn, text)
     assert answer.status == 0, answer.err
-    names = ["width", "data", "variants", "recall", "count", "gradient-1", "gradient-2", "gradient-3"]
+    names = ["width", "params", "data", "variants", "recall", "count", "gradient-1", "gradient-2", "gradient-3"]
     assert [Path(each[each.index("--out") + 1]).name for each in launched] == names
-    assert "part 8 of 8  gradients by lag, seed 3  done" in answer.err
+    assert "part 9 of 9  gradients by lag, seed 3  done" in answer.err
     assert "A GRU has fewer parameters than an LSTM of the same width: supported" in answer.out
     assert answer.out.endswith("out/claims.md\n") and not too_wide(answer.out)
     written = Path("out/claims.md").read_text(encoding="utf-8")
@@ -116,7 +116,7 @@ def test_from_beginning_to_end_and_again(charrnn, text, launched):
         assert shlex.join(["charrnn", *each]) in written
     for picture in re.findall(r"!\[.*?\]\((.*?)\)", written):
         assert Path("out", picture).read_bytes()[:4] == b"\x89PNG"
-    assert {"width/parameters.png", "data/data.png"} <= set(re.findall(r"\]\((.*?)\)", written))
+    assert {"variants/parameters.png", "data/data.png"} <= set(re.findall(r"\]\((.*?)\)", written))
     launched.clear()
     again = claims(charrnn, text, "--json")
     told = json.loads(again.out)
@@ -166,7 +166,7 @@ def test_a_part_that_fails_is_told_and_tried_again(charrnn, text, launched, monk
     monkeypatch.setattr(work, "launch", good)
     launched.clear()
     assert json.loads(claims(charrnn, text, "--json").out)["claims"][0]["verdict"] == "supported"
-    assert len(launched) == 4
+    assert len(launched) == 5
 
 
 def test_an_interruption_says_how_to_go_on(charrnn, text, launched, monkeypatch):
@@ -183,7 +183,7 @@ def test_an_interruption_says_how_to_go_on(charrnn, text, launched, monkeypatch)
     answer = claims(charrnn, text)
     assert (answer.status, answer.out) == (130, "")
     again = f"charrnn claims --corpus {text} --quick --out out"
-    assert answer.err.endswith(f"stopped with 3 of 8 parts done, all saved; go on with: {again}\n")
+    assert answer.err.endswith(f"stopped with 4 of 9 parts done, all saved; go on with: {again}\n")
     monkeypatch.setattr(work, "launch", good)
     asked.clear()
     launched.clear()
@@ -227,11 +227,11 @@ def test_every_part_is_a_command_that_can_be_meant(quick, charrnn, text, monkeyp
         monkeypatch.setattr(f"charrnn.{where}", stopped(name))
     for part in parts.parts(quick, [text], 30_000, "out"):
         assert charrnn(*part.arguments).err == "error: enough\n", part.command
-    assert begun == ["compare"] * 3 + ["probe"] * 2 + ["look"] * 3
+    assert begun == ["compare"] * 4 + ["probe"] * 2 + ["look"] * 3
 
 
 def test_sizes_go_up_to_a_million():
     (found,) = [part for part in parts.parts(False, ["x"], 9_000_000, "out") if part.name == "data"]
-    assert found.arguments[found.arguments.index("--sizes") + 1] == "62500,125000,250000,500000,1000000"
+    assert found.arguments[found.arguments.index("--sizes") + 1] == "62500,250000,500000,1000000"
     with pytest.raises(DataError):
         parts.parts(True, ["x"], 100, "out")

@@ -55,14 +55,14 @@ def judged(folder: Path, answers: dict[str, list], quick: bool) -> list[Claim]:
 
 
 def _claims(folder, answers):
-    names = ("width", "data", "variants")
-    width, data, variants = (_Runs(folder / name) if name in answers else None for name in names)
+    names = ("width", "params", "data", "variants")
+    width, params, data, variants = (_Runs(folder / name) if name in answers else None for name in names)
     return [
         _less(width, "width", "parameters", "A GRU has fewer parameters than an LSTM of the same width"),
         _less(width, "width", "memory", "A GRU uses less memory than an LSTM of the same width"),
         _faster(width, "width", "A GRU is faster than an LSTM of the same width"),
-        _less(data, "data", "memory", "A GRU uses less memory than an LSTM of as many parameters"),
-        _faster(data, "data", "A GRU is faster than an LSTM of as many parameters"),
+        _less(params, "params", "memory", "A GRU uses less memory than an LSTM of as many parameters"),
+        _faster(params, "params", "A GRU is faster than an LSTM of as many parameters"),
         _more_data(data),
         _as_good(data, "data", ["gru"], "A GRU is as good as an LSTM on text", "P2"),
         _as_good(variants, "variants", None, "The variants of the LSTM are all about the same", "P2"),

@@ -47,7 +47,7 @@ def write(folder: Path, head: list[str], claims: list[Claim], parts: list[Part],
 
 def draw(folder: Path) -> list[str]:
     """Draws the comparisons; names these pictures and those that the probes have drawn, relative to the folder."""
-    for name, chosen in (("width", "parameters"), ("data", "data"), ("variants", "parameters")):
+    for name, chosen in (("data", "data"), ("variants", "parameters")):
         if (folder / name / "plan.json").exists():
             plan, rows = Plan.load(folder / name), read_rows(folder / name)
             lines = [line for line in summary(plan, rows) if line["bits"] is not None]
