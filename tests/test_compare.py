@@ -633,6 +633,25 @@ def test_axes_at_equal_widths(charrnn, corpus, here):
     assert rows and len({made["parameters"] for made in rows}) == 2 and {made["hidden"] for made in rows} == {8}
 
 
+def test_what_train_would_plan_for_the_first_cell_holds_for_all(charrnn, corpus, here):
+    asked = ("--steps", 3, "--seq-len", 16)
+    told = json.loads(charrnn("plan", corpus, "--cell", "gru", *asked, "--json").out)["config"]
+    more = ("--cells", "gru,rnn", "--seeds", 1, *asked, "--plan", "--ablate", "dropout=.37", "--lrs", "1e-3")
+    answer = charrnn("compare", corpus, *more, "--out", "out")
+    assert answer.status == 0 and f"plan       --precision {told['precision']}: " in answer.err
+    assert "--lr " not in answer.err
+    own = {"cell", "dropout", "hidden", "lr", "sample_length", "seed"}
+    entries = Plan.load(Path("out")).entries
+    assert all(entry.config[name] == told[name] for entry in entries for name in told.keys() - own)
+    assert entries[0].config["hidden"] == told["hidden"] == entries[2].config["hidden"]
+    assert [entry.config["dropout"] for entry in entries] == [told["dropout"]] * 2 + [0.37] * 2
+    assert {made["lr"] for made in read_rows(Path("out")).values()} == {0.001}
+    here.clear()
+    assert charrnn("compare", corpus, *more, "--out", "out").status == 0 and not here
+    same = charrnn("compare", corpus, "--cells", "gru", "--plan", *asked, "--ablate", f"dropout={told['dropout']}")
+    assert same.status == 2 and f"--ablate dropout={told['dropout']:g}: is what all others have" in same.err
+
+
 def test_runs_of_equal_time(charrnn, corpus, here):
     more = ("--cells", "rnn,lstm", "--match", "time", "--time-each", "0.2s", "--hidden", 8, "--seeds", 1, "--json")
     answer = charrnn("compare", corpus, *more)

@@ -3,14 +3,17 @@
 import json
 import shlex
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ..compare.grid import axes
 from ..errors import Interrupted, UsageError
 from . import WHOLE, app, cache, pipeable, processors
 from .learn import options
+from .planning import planned, told
 from .results import has_statistics, number, print_table, write_csv
 
 
@@ -24,6 +27,7 @@ TEXT = typer.Argument(help="The text, as for train. With --resume: the compariso
 MATCH = _option(help="Made equal: params (to 1 %), hidden (widths), or time (widths, and seconds).")
 VARY = _option(help="Another axis, as dropout=0,.2,.4; may be repeated.")
 ABLATE = _option(help="A setting changed alone, as ema=0, against all the others; may be repeated.")
+PLAN = _option("--plan", help="What train would plan for the first cell, for all.")
 JOBS = _option(help="Runs made at once, the processors shared out; 0 for one per processor.", **WHOLE)
 
 
@@ -42,6 +46,7 @@ def compare(
     time_each: Annotated[str | None, _option(help="Train each run for so long: 60s, 5m.")] = None,
     vary: Annotated[list[str] | None, VARY] = None,
     ablate: Annotated[list[str] | None, ABLATE] = None,
+    plan: Annotated[bool, PLAN] = False,
     jobs: Annotated[int, JOBS] = 1,
     out: Annotated[Path | None, _option(help="Its folder; checkpoints/compare-CORPUS-N as a rule.")] = None,
     resume: Annotated[bool, _option("--resume", help="Go on with the comparison named.")] = False,
@@ -55,9 +60,12 @@ def compare(
 
     Options of train hold for every run. Finished runs are never made again: Ctrl-C saves and says how to go on.
     """
-    given = any((params, lrs, sizes, time_each, vary, ablate, jobs != 1, out, typed))
+    given = any((params, lrs, sizes, time_each, vary, ablate, plan, jobs != 1, out, typed))
     if not resume:
-        asked = _asked(cells, match, params, seeds, lrs, sizes, time_each, vary or [], ablate or [], jobs, typed)
+        alone = axes(ablate or [], "--ablate")
+        asked = _asked(
+            cells, match, params, seeds, lrs, sizes, time_each, vary or [], {} if plan else alone, jobs, typed
+        )
     elif given or not corpus or len(corpus) > 1:
         raise UsageError("--resume: goes on with a comparison as it is; name its folder and nothing else")
     if not corpus:
@@ -66,11 +74,18 @@ def compare(
     from ..progress import GridReporter
 
     report = GridReporter(quiet)
-    folder, plan = _resumed(Path(corpus[0])) if resume else _planned(asked, corpus, out, report)
-    report.table(_screen(folder, plan))
-    for note in dict.fromkeys(_misses(plan)):
+    choices = []
+    if resume:
+        folder, made = _resumed(Path(corpus[0]))
+    else:
+        texts, asked = _opened(asked, corpus)
+        if plan:
+            asked, choices = _chosen(asked, alone, texts)
+        folder, made = _planned(asked, corpus, texts, out, report)
+    report.table(_screen(folder, made) + told(choices))
+    for note in dict.fromkeys(_misses(made)):
         report.note(note)
-    _tell(folder, plan, _run(folder, plan, report), report, as_json)
+    _tell(folder, made, _run(folder, made, report), report, as_json)
 
 
 def _tell(folder, plan, rows, report, as_json):
@@ -102,24 +117,40 @@ def _asked(cells, match, params, seeds, lrs, sizes, time_each, vary, ablate, job
         settings.setdefault("threads", max(1, processors() // jobs))
     return grid.Asked(
         listed(cells), match, quantity(params, "--params") if params else None, seeds, grid.rates(lrs),
-        grid.sizes(sizes), grid.axes(vary), grid.axes(ablate, "--ablate"), settings, jobs,
+        grid.sizes(sizes), axes(vary), ablate, settings, jobs,
     )  # fmt: skip
 
 
-def _planned(asked, corpus, out, report):
-    """The folder of a new comparison and its plan; those of one that was asked for in the same words before."""
-    from dataclasses import replace
-
-    from .. import run
-    from ..compare import plan as planning
+def _opened(asked, corpus):
+    """The texts, and what was asked with the place of each."""
+    from ..compare.plan import Texts
     from ..corpus import known
-    from ..yardstick import kept
 
     data = Path("data")
     find = lambda given, name: [str(p.resolve()) for p in known.find(given, data, cache(), name=name)]  # noqa: E731
     if val := asked.settings.get("val"):
         asked = replace(asked, settings=asked.settings | {"val": find(val, "--val")})
-    texts = planning.Texts([Path(path) for path in find(corpus, "CORPUS")], cache())
+    return Texts([Path(path) for path in find(corpus, "CORPUS")], cache()), asked
+
+
+def _chosen(asked, ablate, texts):
+    """What was asked with the settings that train would choose for the first cell, and these choices; what is an axis,
+    or chosen by --lrs, is left to that."""
+    first = asked.config(asked.points()[0])
+    typed = asked.settings | {"cell": first.cell, "cell_opt": first.cell_opt}
+    _, choices = planned(typed, texts.open(first.record()))
+    left = {*asked.vary, *(["lr"] if asked.lrs else [])}
+    choices = [choice for choice in choices if choice.name not in left]
+    settings = asked.settings | {choice.name: choice.value for choice in choices}
+    return replace(asked, settings=settings, ablate=ablate), choices
+
+
+def _planned(asked, corpus, texts, out, report):
+    """The folder of a new comparison and its plan; those of one that was asked for in the same words before."""
+    from .. import run
+    from ..compare import plan as planning
+    from ..yardstick import kept
+
     title = "stdin" if corpus[0] == "-" else Path(corpus[0]).resolve().stem
     plan = planning.make(asked, title, texts, lambda whole: kept(whole, cache()))
     for note in texts.notes:
