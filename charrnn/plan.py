@@ -18,9 +18,9 @@ READ = 5  # characters that a run should read for each weight that they meet: wi
 LEARNED = 1200  # times N^(2/3): so many weights for N characters; with more, a text is only learned by heart sooner
 WHOLE = 24  # steps that an epoch should have at least; lanes are halved for it
 FEWEST = 8  # lanes
-DROPOUT = ((2, 0.0), (10, 0.1), (40, 0.2), (90, 0.3), (150, 0.4), (math.inf, 0.5))  # up to so much exposure
-WEIGHT_DROP = ((8, 0.0), (80, 0.2), (math.inf, 0.3))  # the same for the recurrent matrices
-STATE_RESET = ((8, 0.0), (math.inf, 0.02))
+DROPOUT = ((8, 0.0), (17, 0.1), (28, 0.2), (80, 0.3), (150, 0.4), (math.inf, 0.5))  # up to so much exposure
+WEIGHT_DROP = ((12, 0.0), (18, 0.1), (80, 0.2), (math.inf, 0.3))  # the same for the recurrent matrices
+STATE_RESET = ((12, 0.0), (math.inf, 0.02))
 AVERAGED = 0.05  # share of the steps that the average of the weights is over
 RATE, WIDTH = 4e-3, 256  # the peak rate of this width; it falls with the root of the width
 
@@ -139,11 +139,11 @@ def _state_reset(config, means):
 
 
 def _by_exposure(rates, config, means):
-    """A rate by how much can be learned by heart: how often a text is read, times the layers' weights for each of its
-    characters."""
+    """A rate by how much is learned by heart: how often a text is read, times the root of the layers' weights for each
+    of its characters."""
     layers = sum(size for part, size in _model(config, means).count().items() if part.startswith("layer"))
     epochs, weights = reads(config, means) / means.characters, layers / means.characters
-    rate = next(rate for most, rate in rates if epochs * weights <= most)
+    rate = next(rate for most, rate in rates if epochs * weights**0.5 <= most)
     return rate, f"each character is read {epochs:.2f} times, and there are {weights:.2f} weights for each"
 
 

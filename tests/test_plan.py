@@ -72,7 +72,7 @@ def test_what_a_run_reads():
 def test_for_some_minutes_on_two_cores_it_is_what_is_known_to_be_good(time):
     config = chosen({"time": time}, multiplications=TWO_CORES, bfloat16=True)
     assert (config.layers, config.batch_size, config.seq_len, config.precision) == (2, 32, 64, "bfloat16")
-    assert config.hidden in (256, 320, 384) and 3e-3 <= config.lr <= 4e-3 and 0.05 <= config.dropout <= 0.3
+    assert config.hidden in (256, 320, 384) and 3e-3 <= config.lr <= 4e-3 and config.dropout <= 0.1
 
 
 def test_every_choice_has_a_reason_that_is_about_this_run():
@@ -115,10 +115,10 @@ def test_more_time_never_makes_a_model_smaller_and_a_faster_machine_is_more_time
 
 
 def test_the_more_often_a_text_is_read_the_more_is_dropped():
-    runs = [chosen({"epochs": epochs, "hidden": 256}) for epochs in (1.0, 5.0, 20.0, 60.0, 140.0, 400.0)]
-    assert [run.dropout for run in runs] == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
-    assert [run.weight_drop for run in runs] == [0.0, 0.0, 0.2, 0.2, 0.3, 0.3]
-    assert [run.state_reset for run in runs] == [0.0, 0.0, 0.02, 0.02, 0.02, 0.02]
+    runs = [chosen({"epochs": epochs, "hidden": 256}) for epochs in (1.0, 10.0, 16.0, 25.0, 60.0, 140.0, 400.0)]
+    assert [run.dropout for run in runs] == [0.0, 0.1, 0.1, 0.2, 0.3, 0.4, 0.5]
+    assert [run.weight_drop for run in runs] == [0.0, 0.0, 0.1, 0.2, 0.2, 0.3, 0.3]
+    assert [run.state_reset for run in runs] == [0.0, 0.0, 0.02, 0.02, 0.02, 0.02, 0.02]
 
 
 def test_the_more_weights_there_are_for_a_character_the_more_is_dropped():
