@@ -232,10 +232,7 @@ class Work:
         if (answer := json.loads(ended.out))["corpus"] != entry.corpus:
             raise DataError(f"{entry.texts[0]}: is not the text that the comparison began with; it has changed since")
         row |= _finished(answer, folder)
-        for (
-            name,
-            module,
-        ) in SPEEDS.items():  # what a process prints that does one thing with the model as fast as it can
+        for name, module in SPEEDS.items():  # each printed by a process that does this one thing with the model
             ended = yield from self._process(module, [answer["best"]])
             row[name] = None if ended.status else float(ended.out)
         return row
