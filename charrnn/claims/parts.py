@@ -60,8 +60,8 @@ def parts(quick: bool, corpus: list[str], length: int, folder: str) -> list[Part
             "width", "cost at equal width", 60 if quick else 130, "lstm,gru", "--match", "hidden", *costs, seeds=often
         ),
         compare("params", "cost at equal parameters", 60 if quick else 130, "lstm,gru", *costs, seeds=often),
-        compare("data", "accuracy by data", 150 if quick else 1000, "lstm,gru", *data, lines=len(sizes), tried=tried),
-        compare("variants", "variants", 80 if quick else 1600, variants, *steps, *more, tried=tried),
+        compare("data", "accuracy by data", 150 if quick else 900, "lstm,gru", *data, lines=len(sizes), tried=tried),
+        compare("variants", "variants", 80 if quick else 1300, variants, *steps, *more, tried=tried),
         *_probes(quick, corpus, folder),
     ]
 
@@ -75,17 +75,17 @@ def _probes(quick, corpus, folder):
         return Part(name, title, [*arguments, "--out", f"{folder}/{name}", "--json", "-q"], seconds, rows)
 
     yield probe(
-        "recall", "recall over distractors", 100 if quick else 1200, MEMORIES, 30 if quick else 90,
+        "recall", "recall over distractors", 100 if quick else 740, MEMORIES, 30 if quick else 160,
         "--gaps", QUICK_GAPS if quick else GAPS,
     )  # fmt: skip
     yield probe(
-        "count", "counting beyond what was seen", 90 if quick else 500, "rnn,gru,lstm", 9 if quick else 30,
+        "count", "counting beyond what was seen", 90 if quick else 350, "rnn,gru,lstm", 9 if quick else 30,
         seeds=SEEDS if quick else MORE_SEEDS,
     )  # fmt: skip
     steps = ["--steps", str(QUICK_STEPS if quick else WHOLE_STEPS)]
     size = ["--layers", "1", "--hidden", "64" if quick else "128", *steps]
-    for seed in range(1, SEEDS + 1):
+    for seed in range(1, (SEEDS if quick else MORE_SEEDS) + 1):
         where = ["--out", f"{folder}/gradient-{seed}", "--overwrite", "--json", "-q"]
         asked = ["probe", "gradient", corpus[0], "--cells", "rnn,gru,lstm", *size, "--seed", str(seed)]
         title = f"gradients by lag, seed {seed}"
-        yield Part(f"gradient-{seed}", title, [*asked, *where], 20 if quick else 100)
+        yield Part(f"gradient-{seed}", title, [*asked, *where], 20 if quick else 50)

@@ -18,7 +18,7 @@ from .results import has_pictures, has_statistics
 @pipeable
 def claims(
     corpus: Annotated[str, typer.Option(help="The text; a file, or a name that charrnn corpora tells.")] = "pydocs",
-    quick: Annotated[bool, typer.Option("--quick", help="About ten minutes on two cores, instead of ninety.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="About ten minutes on two cores, instead of an hour.")] = False,
     out: Annotated[
         Path | None, typer.Option(help="Its folder; checkpoints/claims-CORPUS as a rule.", show_default=False)
     ] = None,
