@@ -296,6 +296,8 @@ def test_without_matplotlib_it_is_said(charrnn, trained, monkeypatch):
 
 # ---- the display over a grid
 
+FAILED = {"status": "failed", "message": "no memory", "seconds": 1.0}
+
 
 def test_the_bar_over_the_grid_says_where_it_stands(monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")  # what makes rich take stderr for a terminal
@@ -305,7 +307,27 @@ def test_the_bar_over_the_grid_says_where_it_stands(monkeypatch):
     report.say("begin", title="gru, seed 1", number=2, total=4)
     (task,) = report.bar.tasks
     assert (task.description, task.fields["facts"], task.completed) == ("run 2 of 4: gru, seed 1", "", 0.25)
-    report.say("watch", done=0.5, bits=2.345)
+    report.say("watch", title="gru, seed 1", done=0.5, bits=2.345)
     assert (task.fields["facts"], task.completed) == ("val 2.35 bits 0:50 left", 0.375)
+    report.say("end", title="gru, seed 1", number=2, total=4, row=FAILED)
     report.say("begin", title="rnn, seed 1", number=3, total=4)
-    assert (task.fields["facts"], task.completed) == ("1:00 left", 0.5)
+    assert (task.description, task.fields["facts"]) == ("run 3 of 4: rnn, seed 1", "1:00 left")
+    assert task.completed == 0.5
+
+
+def test_the_bar_over_runs_side_by_side_says_how_many_are_at_work(monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    clock = iter([100.0, 100.0, 100.0, 120.0, 130.0, 140.0])
+    monkeypatch.setattr("charrnn.progress.time.monotonic", lambda: next(clock))
+    report = GridReporter()
+    (task,) = report.bar.tasks
+    for number, cell in ((1, "gru"), (2, "rnn")):
+        report.say("begin", title=cell, number=number, total=4)
+    assert (task.description, task.completed) == ("0 of 4 runs done, 2 at work", 0.0)
+    report.say("watch", title="gru", done=0.25, bits=2.5)
+    report.say("watch", title="rnn", done=0.75, bits=None)
+    assert (task.fields["facts"], task.completed) == ("1:30 left", 0.25)
+    report.say("end", title="rnn", number=1, total=4, row=FAILED)
+    report.say("watch", title="gru", done=0.5, bits=2.5)
+    assert (task.description, task.fields["facts"]) == ("run 2 of 4: gru", "val 2.50 bits 1:07 left")
+    assert task.completed == 0.375
