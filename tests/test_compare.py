@@ -493,9 +493,8 @@ def test_runs_side_by_side_are_those_of_one_after_the_other(charrnn, corpus, her
     cells_of_rates = [name.split("-")[1] for name in trained(here)[:6]]
     assert cells_of_rates == ["rnn", "lstm", "gru"] * 2
     begun = [arguments[0] == "train" for _, arguments in here]
-    assert (
-        begun[:2] == [True, True] and sum(begun[:6]) == 2
-    )  # these two are drawn from and scored by before others begin
+    assert begun[:2] == [True, True]
+    assert sum(begun[:6]) == 2  # both are scored and drawn from before others begin
     one, two = (same_but_for_clocks(read_rows(Path(name))) for name in ("one", "two"))
     assert one == two
     answer = charrnn("compare", corpus, *more, "--jobs", 0, "--out", "two")
