@@ -1,13 +1,11 @@
 """Several models as one: each reads on with a state of its own, and what they expect is averaged."""
 
+from itertools import accumulate
+
 import torch
 
 from .engine import choose
-
-
-def joined(weights: list[dict]) -> dict:
-    """The weights of several models as those of one: `0.embedding`, .., `1.head.b`."""
-    return {f"{number}.{name}": array for number, own in enumerate(weights) for name, array in own.items()}
+from .model import apart
 
 
 def run(cell, p, x, below, state):
@@ -28,10 +26,7 @@ class Ensemble:
 
     def bind(self, weights: dict) -> list:
         """As Model.bind, of weights that were `joined`."""
-        return [
-            member.bind({name: weights[f"{number}.{name}"] for name in member.shapes()})
-            for number, member in enumerate(self.members)
-        ]
+        return [member.bind(own) for member, own in zip(self.members, apart(weights, len(self.members)), strict=True)]
 
     def initial_state(self, zeros) -> list[dict]:
         """As Model.initial_state; zeros() is as wide as the widest layer."""
@@ -44,10 +39,14 @@ class Ensemble:
     def forward(self, p: list, ids, state: list[dict], run):
         """As Model.forward; what stands for the logits are the logarithms of the mean probabilities, but for a
         constant, which no softmax sees."""
-        expected, after, first = [], [], 0
-        for member, bound in zip(self.members, p, strict=True):
-            logits, own = member.forward(bound, ids, state[first : first + member.carried], run)
+        expected, after = [], []
+        for member, bound, before in zip(self.members, p, self.states(state), strict=True):
+            logits, own = member.forward(bound, ids, before, run)
             expected.append(logits.log_softmax(-1))  # (T, B, V)
             after += own
-            first += member.carried
         return torch.stack(expected).logsumexp(0), after
+
+    def states(self, state: list[dict]) -> list[list[dict]]:
+        """The state of each member."""
+        ends = list(accumulate(member.carried for member in self.members))
+        return [state[start:end] for start, end in zip([0, *ends], ends, strict=False)]

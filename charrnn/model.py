@@ -148,6 +148,11 @@ class Model:
             state.append({"memory": zeros()[:, :1, None] + nothing})  # (B, N, n + 1)
         return state
 
+    @staticmethod
+    def states(state: list[dict]) -> list[list[dict]]:
+        """The state of each member, as Ensemble.states: a model is the only one."""
+        return [state]
+
     def bind(self, weights: dict) -> Names:
         """The weights, flat by name, as `forward` uses them."""
         layers, norms = [], []
@@ -197,6 +202,24 @@ def _attended(p, y, memory):
     m = normalise(y)
     query = normalise(m @ p.W + p.b) * p.k
     return y + attend(query, m, memory) * p.v, remember(memory, m)
+
+
+def joined(members: list[dict]) -> dict:
+    """The weights of several models as those of one: `0.embedding`, .., `1.head.b`; of one alone as they are."""
+    if len(members) == 1:
+        return members[0]
+    return {f"{number}.{name}": array for number, own in enumerate(members) for name, array in own.items()}
+
+
+def apart(weights: dict, members: int) -> list[dict]:
+    """The weights of each of the models that were `joined`."""
+    if members == 1:
+        return [weights]
+    found = [{} for _ in range(members)]
+    for name, array in weights.items():
+        number, own = name.split(".", 1)
+        found[int(number)][own] = array
+    return found
 
 
 def mask_count(cell, name, n, size):

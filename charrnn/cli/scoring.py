@@ -9,9 +9,10 @@ from .. import checkpoint
 from ..adapt import EPSILON, Adaptive, Settings
 from ..corpus import MINIMUM_TRAIN, Reading, known, open_corpus
 from ..engine import choose, on_numpy, on_torch  # noqa: F401  (both teach the operators their arrays)
-from ..ensemble import Ensemble, joined, run
+from ..ensemble import Ensemble, run
 from ..errors import DataError, Diverged, UsageError
 from ..evaluate import score, windows
+from ..model import joined
 from ..vocab import Vocabulary
 from . import cache
 from .members import Member
@@ -55,9 +56,9 @@ class Scoring:
         corpus = self._corpus("name a text")
         if part not in corpus.parts:
             raise UsageError(f"--part {part}: the corpus has {', '.join(corpus.parts)}")
-        for member in self.members[1:]:
-            if member.record["corpus"]["digest"] != self.record["corpus"]["digest"]:
-                print(f"note: {member.path}: was trained on another corpus, which may hold this text", file=sys.stderr)
+        for path, record in {member.path: member.record for member in self.members}.items():
+            if record["corpus"]["digest"] != self.record["corpus"]["digest"]:
+                print(f"note: {path}: was trained on another corpus, which may hold this text", file=sys.stderr)
         yield Text(f"{part} part of {', '.join(self.record['corpus']['names'])}", corpus.part(part), {})
 
     def named(self, texts: list[str]):
