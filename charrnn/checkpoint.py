@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import CharrnnError, CheckpointError
+from .model import apart
 
 FORMAT = "charrnn 1"
 _KINDS = {
@@ -141,8 +142,13 @@ def _array(storage, offset, shape, stride, *_):
 
 
 def weights(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The model's own arrays among the tensors of a checkpoint."""
+    """The model's own arrays among the tensors of a checkpoint; those of several members are `joined`."""
     return {name.removeprefix("weights."): array for name, array in tensors.items() if name.startswith("weights.")}
+
+
+def members(tensors: dict[str, np.ndarray], record: dict) -> list[dict]:
+    """The arrays of each model in a checkpoint: of one as a rule, or of those that were trained side by side."""
+    return apart(weights(tensors), record.get("config", {}).get("members", 1))
 
 
 def find(path: Path) -> Path:

@@ -46,6 +46,7 @@ class Config:
     residual: bool = setting(False, "Add to what a layer gives what it got, where the widths agree.", MODEL)
     norm: bool = setting(False, "Layer norm on what each layer gives.", MODEL)
     attention: int = setting(0, "Past outputs of the top layer that one attention head sees; 0 for no head.", MODEL)
+    members: int = setting(1, "Models trained side by side; what they expect is averaged.", MODEL)
 
     dropout: float = setting(0.1, "Locked dropout on what each layer gives, 0 to below 1.", NOISE, free=True)
     dropout_input: float = setting(0.0, "The same on what enters the first layer.", NOISE, free=True)
@@ -98,7 +99,8 @@ class Config:
     sample_length: int = setting(200, "Characters of the sample taken at each evaluation; 0 for none.", RUN, free=True)
 
     def __post_init__(self):
-        _at_least(self, 1, "hidden", "layers", "embed", "min_count", "seq_len", "batch_size", "patience", "steps")
+        _at_least(self, 1, "hidden", "layers", "embed", "members")
+        _at_least(self, 1, "min_count", "seq_len", "batch_size", "patience", "steps")
         _at_least(
             self, 0, "attention", "clip", "weight_decay", "seed", "threads", "eval_every", "save_every", "sample_length"
         )

@@ -13,14 +13,15 @@ from .stream import draws
 
 
 class Noise(Quiet):
-    """The noise of step number `step` for `lanes` lanes, as Model.forward asks for it.
+    """The noise of step number `step` for `lanes` lanes of one member, as Model.forward asks for it.
 
     Dropout is locked (Gal & Ghahramani 2016): one mask per lane for all T. The same draws decide what goes up and what
     the softmax sees, so that at equal rates a layer's units are dropped for both or for neither.
     """
 
-    def __init__(self, config: Config, model: Model, lanes: int, device: torch.device, step: int):
-        self.config, self.model, self.lanes, self.device, self.step = config, model, lanes, device, step
+    def __init__(self, config: Config, model: Model, lanes: int, device: torch.device, step: int, member: int = 0):
+        self.config, self.model, self.lanes, self.device = config, model, lanes, device
+        self.step, self.member = step, member
         self.up = config.dropout
         self.seen = self.up if config.dropout_output is None else config.dropout_output
         rates, shape = {self.up, self.seen} - {0.0}, (model.layers, lanes, model.hidden)
@@ -71,6 +72,7 @@ class Noise(Quiet):
 
     def _drawn(self, name, shape):
         """Numbers from 0 to below 1 for one purpose."""
+        name = f"{self.member} {name}" if self.member else name
         return draws(self.config.seed, name, self.step).random(tuple(shape), dtype=np.float32)
 
     def _mask(self, drawn, rate):

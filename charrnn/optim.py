@@ -15,10 +15,13 @@ def schedule(progress: float, warmup: float) -> float:
 
 
 class Optimizer:
-    """AdamW (Loshchilov & Hutter 2019) over weights by name, decay on matrices only, with state by name."""
+    """AdamW (Loshchilov & Hutter 2019) over weights by name, decay on matrices only, with state by name.
 
-    def __init__(self, weights: dict[str, torch.Tensor], weight_decay: float):
-        self.weights = weights
+    `members` are the same weights, apart, where they are those of several models: each clips its gradient for itself.
+    """
+
+    def __init__(self, weights: dict[str, torch.Tensor], weight_decay: float, members: list[dict] | None = None):
+        self.weights, self.members = weights, members or [weights]
         self.fused = next(iter(weights.values())).device.type in ("cpu", "cuda")
         groups = [
             {"params": [w for w in weights.values() if w.dim() > 1], "weight_decay": weight_decay},
@@ -27,8 +30,9 @@ class Optimizer:
         self.adam = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.99), fused=self.fused)
 
     def clip(self, norm: float) -> float:
-        """Scales the gradient down to the norm (0: leaves it) and returns the norm that it had."""
-        return float(torch.nn.utils.clip_grad_norm_(self.weights.values(), norm or math.inf))
+        """Scales the gradients down to the norm (0: leaves them) and returns the greatest norm that one had."""
+        norms = [torch.nn.utils.clip_grad_norm_(own.values(), norm or math.inf) for own in self.members]
+        return float(torch.stack(norms).max())
 
     def step(self, lr: float) -> None:
         for group in self.adam.param_groups:

@@ -119,6 +119,12 @@ class SamplerEnsemble:
         return np.logaddexp.reduce(expected), after
 
 
+def sampler(members: list[tuple[Model, dict]]) -> Sampler | SamplerEnsemble:
+    """What draws from these models, each with its weights, as one."""
+    samplers = [Sampler(model, weights) for model, weights in members]
+    return SamplerEnsemble(samplers) if len(samplers) > 1 else samplers[0]
+
+
 def generate(sampler, prompt: np.ndarray, picking: Picking, seed: int, streams: range, forbidden: int | None = None):
     """Yields the next symbol of every stream, (B,), without end; the prompt (N,), N >= 1, is not repeated.
 

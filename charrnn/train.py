@@ -16,9 +16,10 @@ from . import checkpoint
 from .config import Config, seconds
 from .corpus import Corpus
 from .engine import choose, on_numpy, on_torch  # noqa: F401  (both teach the operators their arrays)
+from .ensemble import Ensemble
 from .errors import Diverged, Interrupted
 from .evaluate import LANES, score, zeros
-from .model import Model
+from .model import Model, apart
 from .noise import Noise
 from .optim import Optimizer, schedule
 from .plan import EPOCHS, STEPS, work
@@ -56,10 +57,15 @@ class Counters:
 
 
 class Trainer:
-    """A model in training. `say(kind, **what)` is told everything; `stop()` gives the signal that asks it to end."""
+    """A model in training, or several of its kind side by side, each for itself (config.members): they read the same,
+    but begin and are disturbed differently, and are scored as an ensemble (Lakshminarayanan, Pritzel & Blundell 2017).
+
+    `say(kind, **what)` is told everything; `stop()` gives the signal that asks it to end.
+    """
 
     def __init__(self, config: Config, model: Model, corpus: Corpus, stream: Stream, device: str, say, stop, preview):
         self.config, self.model, self.corpus, self.stream = config, model, corpus, stream
+        self.whole = Ensemble([model] * config.members) if config.members > 1 else model  # what is scored
         self.device, self.say, self.stop, self.preview = torch.device(device), say, stop, preview
         self.counters, self._started = Counters(), None  # the clock runs only within train()
         self.seconds = seconds(config.time) if config.time else None
@@ -68,10 +74,11 @@ class Trainer:
     # ---- where the numbers come from
 
     def begin(self, weights: dict[str, np.ndarray]) -> None:
-        """Starts from these weights."""
+        """Starts from these weights, those of the members `joined`."""
         self.weights = {k: torch.from_numpy(w.copy()).to(self.device).requires_grad_() for k, w in weights.items()}
+        self.members = apart(self.weights, self.config.members)
         self.engine, self.run = self._chosen(self.stream.lanes)
-        self.optimizer = Optimizer(self.weights, self.config.weight_decay)
+        self.optimizer = Optimizer(self.weights, self.config.weight_decay, self.members)
         self.average = {k: w.detach().clone() for k, w in self.weights.items()} if self.config.ema else {}
         self.state = self._fresh()
         self.good, self._rate_clock = None, (time.monotonic(), 0)
@@ -79,7 +86,7 @@ class Trainer:
 
     def _chosen(self, lanes):
         """The engine for so many lanes: its name, and what unrolls."""
-        return choose(self.config.engine, self.model.stack[-1], self.weights["embedding"], lanes)
+        return choose(self.config.engine, self.model.stack[-1], self.members[0]["embedding"], lanes)
 
     def export(self) -> dict[str, torch.Tensor]:
         """Everything but the counters that the next update depends on."""
@@ -102,7 +109,8 @@ class Trainer:
         self.counters = counters
 
     def _fresh(self):
-        return self.model.initial_state(zeros(self.weights["embedding"].detach(), self.stream.lanes, self.model.hidden))
+        like = self.members[0]["embedding"].detach()
+        return self.whole.initial_state(zeros(like, self.stream.lanes, self.model.hidden))
 
     def _remember(self):
         """Keeps the present as the last good state, to roll back to."""
@@ -115,6 +123,11 @@ class Trainer:
         """The share of the run that is done, from 0 to 1."""
         done = self._elapsed() / self.seconds if self.seconds else self.counters.step / self.steps
         return min(1.0, done)
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers are trained, of all members."""
+        return self.config.members * sum(self.model.count().values())
 
     def finished(self) -> bool:
         patience = self.config.patience
@@ -176,15 +189,15 @@ class Trainer:
         if fresh:
             self.state = self._fresh()
         rate = config.lr * c.rate_scale * schedule(self.progress(), config.warmup)
-        loss, state = self._loss(x, y)
-        loss.backward()
+        costs, state = self._costs(x, y)
+        costs.sum().backward()
         norm = self.optimizer.clip(config.clip)
-        value = float(loss.detach())
+        value = float(costs.detach().mean())
         c.step += 1
-        if math.isfinite(norm) and self._sound(value):
+        if math.isfinite(norm) and self._sound(float(costs.detach().max())):
             self.optimizer.step(rate)
             self._follow()
-            kind = self.weights["embedding"].dtype  # also where mixed precision made the state coarser
+            kind = self.members[0]["embedding"].dtype  # also where mixed precision made the state coarser
             self.state = [{name: array.detach().to(kind) for name, array in own.items()} for own in state]
             c.loss_sum, c.loss_count, c.in_a_row = c.loss_sum + value, c.loss_count + 1, 0
             self._row(rate, norm)
@@ -203,14 +216,19 @@ class Trainer:
         """Whether a loss is one that a model which learns can have."""
         return math.isfinite(nats) and nats < EXPLODED * math.log(self.model.symbols)
 
-    def _loss(self, x, y):
-        """The mean cost of a batch in nats, under noise, and the state after it."""
-        bfloat16 = self.config.precision == "bfloat16"
-        noise = Noise(self.config, self.model, self.stream.lanes, self.device, self.counters.step)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
-            p = self.model.bind(noise.weights(self.weights))
-            logits, state = self.model.forward(p, x, noise.state(self.state, self._fresh()), self.run, noise)
-        return F.cross_entropy(logits.float().flatten(0, 1), y.flatten()), state
+    def _costs(self, x, y):
+        """What a batch costs each member, in nats, under noise (M,), and the state after it."""
+        bfloat16, costs, after = self.config.precision == "bfloat16", [], []
+        states, fresh = (self.whole.states(state) for state in (self.state, self._fresh()))
+        for number, weights in enumerate(self.members):
+            noise = Noise(self.config, self.model, self.stream.lanes, self.device, self.counters.step, number)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
+                p = self.model.bind(noise.weights(weights))
+                state = noise.state(states[number], fresh[number])
+                logits, state = self.model.forward(p, x, state, self.run, noise)
+            costs.append(F.cross_entropy(logits.float().flatten(0, 1), y.flatten()))
+            after += state
+        return torch.stack(costs), after
 
     def _skip(self, loss, norm):
         """Leaves the weights alone, forgets the state; too often in a row, goes back to the last good state."""
@@ -284,7 +302,7 @@ class Trainer:
 
     def _scored(self, weights):
         part = self.corpus.part("val")
-        return score(self.model, weights, part, self._chosen(LANES)[1], LANES, between=self._stop_if_asked).summary()
+        return score(self.whole, weights, part, self._chosen(LANES)[1], LANES, between=self._stop_if_asked).summary()
 
     def _finish(self):
         """The best weights scored exactly, the validation part read once from end to end; best.pt keeps the result."""
@@ -293,7 +311,7 @@ class Trainer:
         tensors, _ = checkpoint.load(self.folder.best)
         weights = {k: torch.from_numpy(a).to(self.device) for k, a in checkpoint.weights(tensors).items()}
         part = self.corpus.part("val")
-        scored = score(self.model, weights, part, self._chosen(1)[1], between=self._stop_if_asked)
+        scored = score(self.whole, weights, part, self._chosen(1)[1], between=self._stop_if_asked)
         result, step = scored.summary(), self.counters.best_step
         checkpoint.save(self.folder.best, tensors, self._record("best", result, step))
         detail = {"characters": len(scored.nats), "blocks": scored.blocks()}
@@ -304,7 +322,7 @@ class Trainer:
         if not self.config.sample_length:
             return None
         weights = {name: weight.detach().cpu().numpy() for name, weight in weights.items()}
-        return self.preview(self.model, weights, self.counters.step)
+        return self.preview(self.model, apart(weights, self.config.members), self.counters.step)
 
     # ---- what is kept
 
@@ -366,7 +384,7 @@ def step_seconds(trainer: Trainer) -> float:
     times = []
     for _ in range(3):
         start = time.monotonic()
-        trainer._loss(x, y)[0].backward()
+        trainer._costs(x, y)[0].sum().backward()
         trainer.optimizer.clip(trainer.config.clip)  # needs the gradients, so that what a GPU still does is waited for
         times.append(time.monotonic() - start)
         trainer.optimizer.clear()
@@ -379,7 +397,8 @@ def multiplications(config: Config, model: Model, device: str, spent: float = 2.
     ids = random.integers(model.symbols, size=2 * config.batch_size * config.seq_len)
     stream = Stream(ids, config.batch_size, config.seq_len, config.seed)
     quiet = {"say": lambda *_, **__: None, "stop": lambda: None, "preview": None}
-    trainer = Trainer(replace(config, time=None, epochs=None, steps=1), model, None, stream, device, **quiet)
+    single = replace(config, time=None, epochs=None, steps=1, members=1)
+    trainer = Trainer(single, model, None, stream, device, **quiet)
     trainer.begin(model.initial_weights(random, np.full(model.symbols, 1 / model.symbols)))
     until, quickest = time.monotonic() + spent, math.inf
     while time.monotonic() < until:

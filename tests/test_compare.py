@@ -262,6 +262,21 @@ def test_params_set_what_all_match(corpus):
     assert len({entry.config["hidden"] for entry in made.entries}) == 4
 
 
+def test_members_share_the_parameters(charrnn, corpus):
+    """Two models of as many parameters together as one; each line tells what it is, and how fast."""
+    one, two = planned(Asked(["gru"], vary={"members": [1, 2]}, settings={"hidden": 60}), corpus).entries
+    assert two.config["hidden"] < one.config["hidden"] and abs(two.parameters / one.parameters - 1) <= CLOSE
+    each = Model("gru", 33, 64, two.config["hidden"], 2, True, {})
+    assert two.parameters == 2 * size(each) and two.off == two.parameters / one.parameters - 1
+    vary = ("--cells", "gru", "--vary", "members=1,2", "--hidden", 16, "--steps", 2, "--seeds", 1, "--out", "out")
+    answer = charrnn("compare", corpus, *vary, "--json")
+    assert answer.status == 0, answer.err
+    rows = [json.loads(line) for line in Path("out/rows.jsonl").read_text().splitlines()]
+    made = planned(Asked(["gru"], vary={"members": [1, 2]}, settings={"hidden": 16}), corpus)
+    assert [row["parameters"] for row in rows] == [entry.parameters for entry in made.entries]
+    assert all(row["evaluate_per_second"] > 0 and row["generate_per_second"] > 0 for row in rows)
+
+
 def test_equal_widths_match_nothing(corpus):
     made = planned(Asked(["gru", "rnn"], match="hidden", settings={"hidden": 24}), corpus)
     assert [entry.config["hidden"] for entry in made.entries] == [24, 24]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import TINY, sentences
 
 from charrnn import checkpoint
@@ -266,3 +267,137 @@ def test_sampling_from_an_ensemble(charrnn, trained, other):
     two = charrnn("sample", other, "--ensemble", trained, "-p", "The ", "-n", 120, "--seed", 3, "--count", 2, "--json")
     texts = [json.loads(line)["text"] for line in two.out.splitlines()]
     assert answer.out.removesuffix("\n") == "The " + texts[0].removesuffix("\n") and texts[0] != texts[1]
+
+
+# ---- models trained side by side
+
+STEPS = ("--steps", 24, "--eval-every", 12, "--sample-length", 12, "--seed", 5)
+NOISE = ("--dropout", 0.3, "--dropout-input", 0.2, "--weight-drop", 0.3, "--state-reset", 0.3, "--ema", 0.1)
+
+
+@pytest.fixture
+def three(charrnn, corpus):
+    """A run of three members, hardly trained."""
+    answer = charrnn("train", corpus, "--members", 3, "--out", "three", "-q", *STEPS, *NOISE, *TINY)
+    assert answer.status == 0, answer.err
+    return Path("three")
+
+
+def lone(source, number, path):
+    """One member of a checkpoint as a checkpoint of its own."""
+    tensors, record = checkpoint.load(source / "best.pt")
+    weights = checkpoint.members(tensors, record)[number]
+    record = record | {"config": record["config"] | {"members": 1}}
+    checkpoint.save(Path(path), {f"weights.{name}": array for name, array in weights.items()}, record)
+    return path
+
+
+@pytest.mark.parametrize("around", [(), ("--attention", 5, "--residual", "--norm", "--zoneout", 0.2)])
+def test_the_first_member_is_the_model_that_would_be_trained_alone(charrnn, corpus, around):
+    """Bit for bit, its state and its optimizer too: members do not touch each other. The others are other models."""
+    for members in (1, 3):
+        options = ("--members", members, "--out", f"of-{members}", "-q", *STEPS, *NOISE, *TINY, *around)
+        assert charrnn("train", corpus, *options).status == 0
+    alone, record = checkpoint.load(Path("of-1/last.pt"))
+    together, other = checkpoint.load(Path("of-3/last.pt"))
+    for kind in ("weights", "average", "optimizer.exp_avg", "optimizer.exp_avg_sq"):
+        names = [name.removeprefix(f"{kind}.") for name in alone if name.startswith(f"{kind}.")]
+        assert len(names) > 9
+        for name in names:
+            assert (alone[f"{kind}.{name}"] == together[f"{kind}.0.{name}"]).all(), name
+    states = [name for name in alone if name.startswith("state.")]
+    assert all((alone[name] == together[name]).all() for name in states)
+    assert sum(name.startswith("state.") for name in together) == 3 * len(states)
+    for name in ("embedding", "layers.0.U.f", "head.W"):
+        assert not (together[f"weights.1.{name}"] == together[f"weights.2.{name}"]).any()
+    assert other["model"] == record["model"] and other["config"] == record["config"] | {"members": 3}
+
+
+def test_a_member_disturbs_no_other_where_its_gradient_is_large(charrnn, corpus, monkeypatch):
+    """Gradients are clipped one by one: with a second member a thousand times as steep the first learns as alone."""
+    from charrnn import train
+
+    costs = train.Trainer._costs
+
+    def steep(self, x, y):
+        values, state = costs(self, x, y)
+        return values + torch.tensor([0.0, 999.0])[: len(values)] * (values - values.detach()), state
+
+    monkeypatch.setattr(train.Trainer, "_costs", steep)
+    for members in (1, 2):
+        options = ("--members", members, "--clip", 0.1, "--out", f"of-{members}", "-q", *STEPS, *TINY)
+        assert charrnn("train", corpus, *options).status == 0
+    alone, together = (checkpoint.load(Path(f"of-{members}/last.pt"))[0] for members in (1, 2))
+    assert (alone["weights.head.W"] == together["weights.0.head.W"]).all()
+
+
+def test_members_are_scored_and_drawn_from_as_an_ensemble(charrnn, three):
+    """As their checkpoints one by one would be with --ensemble; the run's own result is that score."""
+    paths, text = [lone(three, number, f"{number}.pt") for number in range(3)], write("text.txt", LINES)
+    others = ("--ensemble", paths[1], "--ensemble", paths[2])
+    (own,), (apart,) = scores(charrnn, three, text), scores(charrnn, paths[0], text, *others)
+    assert own["nats"] == apart["nats"] == pytest.approx(expected(paths, LINES, paths[0])[0], abs=1e-6)
+    assert "ensemble" not in own
+    assert checkpoint.load(three / "best.pt")[1]["result"]["nats"] == scores(charrnn, three)[0]["nats"]
+    (own,), (apart,) = (scores(charrnn, *which, text, "--windows", 16) for which in ((three,), (paths[0], *others)))
+    assert own["nats"] == apart["nats"]
+    drawn = charrnn("sample", three, "-n", 120, "--seed", 3)
+    assert drawn.status == 0 and drawn == charrnn("sample", paths[0], *others, "-n", 120, "--seed", 3)
+    samples = [json.loads(line) for line in (three / "samples.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in samples] == [0, 12, 24] and all(len(row["text"]) == 12 for row in samples)
+
+
+def test_members_and_another_checkpoint(charrnn, three, trained):
+    paths, text = [lone(three, number, f"{number}.pt") for number in range(3)], write("text.txt", LINES)
+    (row,) = scores(charrnn, three, text, "--ensemble", trained)
+    assert row["nats"] == pytest.approx(expected([*paths, trained], LINES, paths[0])[0], abs=1e-6)
+    assert row["ensemble"] == ["three", str(trained)]
+
+
+def test_members_adapt_together(charrnn, three):
+    (row,) = scores(charrnn, three, write("text.txt", LINES), "--dynamic", "--dynamic-rate", 2e-3)
+    assert row["dynamic"]["nats"] < row["nats"]
+
+
+def test_members_are_told_of(charrnn, three, corpus):
+    shown = json.loads(charrnn("inspect", three, "--json").out)
+    one = json.loads(charrnn("inspect", lone(three, 0, "0.pt"), "--json").out)
+    assert (shown["members"], one["members"]) == (3, 1) and shown["parts"] == one["parts"]
+    assert shown["parameters"] == 3 * one["parameters"] == 3 * sum(one["parts"].values())
+    rows = {line.split("  ")[0].strip(): line.split() for line in charrnn("inspect", three).out.splitlines()}
+    assert f"{one['parameters']:,}" in rows["one member"] and f"{shown['parameters']:,}" in rows["all"]
+    assert "one member" not in charrnn("inspect", "0.pt").out
+    answer = charrnn("train", corpus, "--members", 3, "--out", "again", "--json", *STEPS, *TINY)
+    assert json.loads(answer.out)["parameters"] == shown["parameters"]
+    assert f"3 models of lstm, 2 x 24, embedding 8: {shown['parameters']:,} parameters" in " ".join(answer.err.split())
+
+
+def test_gates_of_a_member(charrnn, three):
+    for number in range(3):
+        own = charrnn("gates", three, "--member", number, "--text", LINES, "--json")
+        alone = charrnn("gates", lone(three, number, "0.pt"), "--text", LINES, "--json")
+        assert own.status == 0 and own.out == alone.out and alone.err == ""
+        assert own.err == f"note: three: what is shown is member {number} of 3, counted from 0\n"
+    for wrong in (3, -1):
+        answer = charrnn("gates", three, f"--member={wrong}", "--text", LINES)
+        assert (answer.status, answer.out) == (2, "") and f"--member {wrong}: must be from 0 to 2" in answer.err
+
+
+def test_a_run_that_starts_from_members_has_as_many(charrnn, three, corpus):
+    corpus.write_bytes(corpus.read_bytes() + "½".encode() * 40)
+    answer = charrnn("train", corpus, "--init-from", three, "--out", "more", "--steps", 1, "--lr", 1e-9, *TINY[:6])
+    assert answer.status == 0, answer.err
+    before, after = (checkpoint.members(*checkpoint.load(checkpoint.find(Path(run)))) for run in ("three", "more"))
+    assert len(before) == len(after) == 3
+    for old, new in zip(before, after, strict=True):
+        np.testing.assert_allclose(new["layers.1.U.f"], old["layers.1.U.f"], atol=1e-8)
+        assert len(new["embedding"]) == len(old["embedding"]) + 1
+    answer = charrnn("train", corpus, "--init-from", three, "--members", 2, "--steps", 1)
+    assert answer.status == 2 and "--members 2: the weights of three fit only 3" in answer.err
+    answer = charrnn("train", "--resume", three, "--members", 2)
+    assert answer.status == 2 and "--members 2: a resumed run cannot change it" in answer.err
+
+
+def test_no_members(charrnn, corpus):
+    answer = charrnn("train", corpus, "--members", 0)
+    assert (answer.status, answer.out) == (2, "") and "--members 0: must be at least 1" in answer.err

@@ -35,9 +35,9 @@ CAMPAIGN = int(os.environ.get("CHARRNN_CAMPAIGN", "0"))
 CLOCKS = ("elapsed", "chars_per_second")
 STEPS = 30  # one epoch and a third
 RUN = ("--steps", STEPS, "--dropout", 0.3, "--ema", 0, "--sample-length", 9, "--seed", 5, "--eval-every", 6, *TINY)
-AROUND = (  # all that can stand around the cells, and all the noise there is
+AROUND = (  # all that can stand around the cells, all the noise there is, and two models at once
     "--residual", "--norm", "--attention", 20, "--zoneout", 0.2, "--dropout-input", 0.2, "--dropout-output", 0.4,
-    "--weight-drop", 0.3, "--state-reset", 0.2, "--ema", 0.1,
+    "--weight-drop", 0.3, "--state-reset", 0.2, "--ema", 0.1, "--members", 2,
 )  # fmt: skip
 posix = pytest.mark.skipif(os.name != "posix", reason="the system has no such signals")
 
@@ -198,7 +198,7 @@ def test_with_everything_around_the_cells_and_all_noise_it_is_the_same(charrnn, 
     options = (*RUN, *AROUND, "--steps", 12, "--eval-every", 9)
     asked.never()
     target = whole(charrnn, small, *options)
-    asked.after(12)
+    asked.after(36)
     stopped(charrnn("train", small, "--out", "run", "-q", *options), "run")
     memory = checkpoint.load(Path("run/last.pt"))[0]["state.2.memory"]
     assert memory.shape == (4, 20, 25) and (memory[..., -1] == 1).all(1).any()  # but for lanes that forgot
@@ -476,7 +476,7 @@ def test_every_kind_of_run_can_be_resumed(charrnn, small, asked, options):
 OTHER = dict(
     cell="gru", cell_opt=["a=1"], hidden=25, layers=3, embed=9, skips=False, dropout=0.2, dropout_input=0.1,
     dropout_output=0.3, weight_drop=0.4, zoneout=0.2, state_reset=0.1, ema=0.3, residual=True, norm=True, attention=7,
-    bytes=True, encoding="latin-1", errors="replace", min_count=2, val=["x"], val_fraction=0.2,
+    members=3, bytes=True, encoding="latin-1", errors="replace", min_count=2, val=["x"], val_fraction=0.2,
     seq_len=17, batch_size=5, warmup=0.1, seed=6, engine="reference", lr=0.1, clip=2.0, weight_decay=0.1, steps=9,
     epochs=2.0, time="9s", patience=3, device="cpu", precision="bfloat16", threads=2, eval_every=3, save_every=4,
     sample_length=6,

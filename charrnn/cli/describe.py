@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ..config import complete
 from ..errors import CharrnnError
 from . import app, pipeable
 from .opening import CellOption, opened
@@ -27,7 +28,7 @@ def inspect(
     path = checkpoint.find(ckpt)
     _, record = opened(path, cell)
     model, vocabulary = Model.from_record(record["model"]), Vocabulary(record["vocabulary"])
-    counts = model.count()
+    counts, members = model.count(), complete(record["config"])["members"]
     layers = [
         {
             "layer": layer, "cell": model.cell, "input": f"(T, B, {m})", "output": f"(T, B, {model.hidden})",
@@ -39,8 +40,9 @@ def inspect(
     ]  # fmt: skip
     hidden = ("vocabulary", "model", "config", "counters", "good", "logs", "paths")
     shown = {
-        "file": str(path), "bytes": path.stat().st_size, "parameters": sum(counts.values()), "parts": counts,
-        "model": record["model"], "layers": layers, "symbols": vocabulary.symbols, "config": record["config"],
+        "file": str(path), "bytes": path.stat().st_size, "parameters": members * sum(counts.values()),
+        "members": members, "parts": counts, "model": record["model"], "layers": layers,
+        "symbols": vocabulary.symbols, "config": record["config"],
         "history": _history(path), **{k: v for k, v in record.items() if k not in hidden},
     }  # fmt: skip
     if as_json:
@@ -106,6 +108,9 @@ def _print_inspection(shown, vocabulary):
     top = "L n V + V" if model["skips"] else "n V + V"
     width = model["hidden"] * (model["layers"] if model["skips"] else 1)
     table.add_row("head", f"(T, B, {width})", f"(T, B, {model['symbols']})", "", f"{shown['parts']['head']:,}", top)
+    if shown["members"] > 1:
+        each = f"{shown['parameters'] // shown['members']:,}"
+        table.add_row("one member", "", "", "", each, f"of {shown['members']}, all alike")
     table.add_row("all", "", "", "", f"{shown['parameters']:,}", "")
     console = Console()
     console.print(facts)

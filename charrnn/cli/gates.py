@@ -24,6 +24,7 @@ def gates(
     ] = None,
     typed: Annotated[str | None, typer.Option("--text", "-t", help="The text itself.")] = None,
     layer: Annotated[list[int] | None, typer.Option(help="This layer, from 0; may be repeated.", **WHOLE)] = None,
+    member: Annotated[int, typer.Option(help="Of models trained side by side this one, from 0.", **WHOLE)] = 0,
     gate: Annotated[list[str] | None, typer.Option(help="This quantity of the equations; may be repeated.")] = None,
     unit: Annotated[
         str, typer.Option(help="A unit, from 0; mean for the mean of all; with --json also all, one by one.")
@@ -54,7 +55,7 @@ def gates(
     from ..corpus import Reading
 
     reading = Reading(False, encoding, errors)
-    watching = _Watching(ckpt, cell, layer or [], gate or [], _unit(unit, as_json))
+    watching = _Watching(ckpt, cell, member, layer or [], gate or [], _unit(unit, as_json))
     title, pieces = watching.typed(typed, unknown) if text is None else watching.named(text, reading, unknown)
     sheet = None if as_json or summary else watching.sheet()
     for place, shown, layers in watching.read(title, pieces):
@@ -84,7 +85,7 @@ def _unit(text, several):
 class _Watching:
     """A model that reads, and what of it is to be told."""
 
-    def __init__(self, ckpt, cell, layers, names, unit):
+    def __init__(self, ckpt, cell, member, layers, names, unit):
         from .. import checkpoint
         from ..gates import Tally, Watch, quantities
         from ..model import Model
@@ -92,7 +93,12 @@ class _Watching:
 
         tensors, record = opened(ckpt, cell)
         self.model, self.vocabulary = Model.from_record(record["model"]), Vocabulary(record["vocabulary"])
-        self.watch, self.unit, self.notes = Watch(self.model, checkpoint.weights(tensors)), unit, []
+        self.unit, self.notes, members = unit, [], checkpoint.members(tensors, record)
+        if not 0 <= member < len(members):
+            raise UsageError(f"--member {member}: must be from 0 to {len(members) - 1}")
+        if len(members) > 1:
+            self.notes.append(f"{ckpt}: what is shown is member {member} of {len(members)}, counted from 0")
+        self.watch = Watch(self.model, members[member])
         if isinstance(unit, int) and unit >= self.model.hidden:
             raise UsageError(f"--unit {unit}: must be from 0 to {self.model.hidden - 1}, or mean")
         self.chosen = _chosen(quantities(self.model), layers, names, self.model)

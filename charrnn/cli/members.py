@@ -1,4 +1,4 @@
-"""The models that a command reads with: one checkpoint, or with --ensemble several of the same symbols."""
+"""The models that a command reads with: those of one checkpoint, or with --ensemble of several of the same symbols."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,17 +23,17 @@ class Member:
 
 
 def load(ckpt: Path, others: list[Path], cell: str | None) -> tuple[list[Member], Vocabulary]:
-    """The models of these checkpoints, and the vocabulary of the first, which is that of all; `cell` is what --cell
+    """All models of these checkpoints, and the vocabulary of the first, which is that of all; `cell` is what --cell
     named, for those of them that need it."""
     loaded, vocabulary = [], None
     for path in [ckpt, *others]:
         tensors, record = opened(path, cell, idle=bool(others))
-        weights, own = checkpoint.weights(tensors), Vocabulary(record["vocabulary"])
-        if vocabulary is None:
-            vocabulary = own
-        elif own != vocabulary:
-            weights = _reordered(weights, own, vocabulary, f"--ensemble {path}")
-        loaded.append(Member(path, Model.from_record(record["model"]), weights, record))
+        own, model = Vocabulary(record["vocabulary"]), Model.from_record(record["model"])
+        vocabulary = vocabulary or own
+        for weights in checkpoint.members(tensors, record):
+            if own != vocabulary:
+                weights = _reordered(weights, own, vocabulary, f"--ensemble {path}")
+            loaded.append(Member(path, model, weights, record))
     return loaded, vocabulary
 
 

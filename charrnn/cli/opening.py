@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ..cells import own
+from ..config import complete
 from ..errors import CheckpointError, UsageError
 
 CellOption = Annotated[
@@ -47,15 +48,17 @@ def _fits(path, tensors, record, cell):
     import numpy as np
 
     from .. import checkpoint
-    from ..model import Model
+    from ..model import Model, joined
 
     try:
         model = tried(Model.from_record(record["model"]))
     except UsageError as error:
         raise CheckpointError(f"{path}: does not fit {cell} as it is now; {error}") from None
-    here, there = model.shapes(), {name: array.shape for name, array in checkpoint.weights(tensors).items()}
+    count = complete(record["config"])["members"]
+    here = joined([model.shapes()] * count)
+    there = {name: array.shape for name, array in checkpoint.weights(tensors).items()}
     if record.get("kind") == "last":
-        fresh = model.initial_state(lambda: np.zeros((1, model.hidden)))
+        fresh = count * model.initial_state(lambda: np.zeros((1, model.hidden)))
         here |= {f"state.{layer}.{name}": () for layer, states in enumerate(fresh) for name in states}
         there |= {name: () for name in tensors if name.startswith("state.")}
     for name in sorted(here | there):

@@ -133,7 +133,8 @@ class Scoring:
         """What a text costs, as plain data."""
         replaced = self._replaced(text, scored)
         told = {"text": text.title, "characters": len(scored.nats)} | self.costs(text, scored)
-        several = {"ensemble": [str(member.path) for member in self.members]} if len(self.members) > 1 else {}
+        paths = list(dict.fromkeys(str(member.path) for member in self.members))
+        several = {"ensemble": paths} if len(paths) > 1 else {}
         return told | {"unknown": len(replaced)} | several
 
     def costs(self, text: Text, scored) -> dict:

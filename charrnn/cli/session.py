@@ -16,7 +16,7 @@ from ..cells.own import bare, in_file, origin, retyped
 from ..config import Config, complete, flag, resumed, to_toml
 from ..engine.allocator import held, held_anew, keep_buffers
 from ..errors import CharrnnError, CheckpointError, Interrupted, UsageError
-from ..model import Model
+from ..model import Model, apart, joined
 from ..progress import Reporter, duration, in_bits, short
 from ..run import Run, latest
 from ..vocab import Vocabulary, name_of
@@ -60,7 +60,7 @@ def new_session(corpus: list[str], typed: dict, init_from: Path | None) -> Sessi
 
 
 def _inherited(saved, typed, init_from):
-    fixed = (*SHAPE, "cell_opt", "bytes")
+    fixed = (*SHAPE, "members", "cell_opt", "bytes")
     for name in fixed:
         if name in typed and typed[name] != saved[name]:
             raise UsageError(f"{flag(name)} {typed[name]}: the weights of {init_from} fit only {saved[name]}")
@@ -176,7 +176,7 @@ def _answer(trainer, folder, result, marks):
     return paths | {
         "result": result, "yardsticks": marks, "steps": c.step, "best_step": c.best_step, "elapsed": c.elapsed,
         "evaluating": c.evaluating, "chars_per_second": seen / spent if spent > 0 else None,
-        "skipped": c.skipped, "rollbacks": c.rollbacks, "parameters": sum(trainer.model.count().values()),
+        "skipped": c.skipped, "rollbacks": c.rollbacks, "parameters": trainer.parameters,
         "engine": trainer.engine, "seed": trainer.config.seed, "corpus": trainer.corpus.digest,
     }  # fmt: skip
 
@@ -261,18 +261,29 @@ def _model(config, symbols):
 
 
 def _weights(session, model, corpus, report):
-    """Fresh weights; with --init-from the other's, the rows of the softmax and embedding matched by character."""
+    """Fresh weights of all members; with --init-from the other's, the rows of the softmax and embedding matched by
+    character."""
     from ..stream import draws
 
-    unigram = (corpus.unigram + 1) / (corpus.unigram + 1).sum()
-    weights = model.initial_weights(draws(session.config.seed, "weights"), unigram)
+    config, unigram = session.config, (corpus.unigram + 1) / (corpus.unigram + 1).sum()
+    fresh = [model.initial_weights(draws(config.seed, "weights", number), unigram) for number in range(config.members)]
     if session.tensors is None or session.folder is not None:
-        return weights
-    old = checkpoint.weights(session.tensors)
+        return joined(fresh)
     before, now = Vocabulary(session.record["vocabulary"]).symbols, corpus.vocabulary.symbols
     place = {symbol: i for i, symbol in enumerate(before)}
     kept = [i for i, symbol in enumerate(now) if symbol in place]
     source = [place[now[i]] for i in kept]
+    old = apart(checkpoint.weights(session.tensors), config.members)
+    for own, theirs in zip(fresh, old, strict=True):
+        _match(own, theirs, kept, source)
+    new = [name_of(symbol) for symbol in now if symbol not in place]
+    gone = [name_of(symbol) for symbol in before if symbol not in set(now)]
+    report.note(f"--init-from: {len(kept)} symbols keep their rows, {_listed(new)} new, {_listed(gone)} gone")
+    return joined(fresh)
+
+
+def _match(weights, old, kept, source):
+    """Puts the other's arrays in the place of fresh ones; of the rows of symbols those `kept`, from where they were."""
     for name in weights:
         if name == "embedding":
             weights[name][kept] = old[name][source]
@@ -282,10 +293,6 @@ def _weights(session, model, corpus, report):
             weights[name] = old[name].copy()
         else:
             raise CheckpointError(f"--init-from: {name} has the shape {old[name].shape}, not {weights[name].shape}")
-    new = [name_of(symbol) for symbol in now if symbol not in place]
-    gone = [name_of(symbol) for symbol in before if symbol not in set(now)]
-    report.note(f"--init-from: {len(kept)} symbols keep their rows, {_listed(new)} new, {_listed(gone)} gone")
-    return weights
 
 
 def _listed(names):
@@ -294,11 +301,11 @@ def _listed(names):
 
 def _preview(vocabulary, config):
     """Draws the sample of an evaluation; always from the same random numbers, so that samples can be compared."""
-    from ..sample import Picking, Sampler, generate, opening
+    from ..sample import Picking, generate, opening, sampler
 
-    def preview(model, weights, step):
-        prompt = opening(vocabulary, config.seed)
-        drawn = generate(Sampler(model, weights), prompt, Picking(), config.seed, range(1), vocabulary.unknown)
+    def preview(model, members, step):
+        prompt, reader = opening(vocabulary, config.seed), sampler([(model, weights) for weights in members])
+        drawn = generate(reader, prompt, Picking(), config.seed, range(1), vocabulary.unknown)
         return vocabulary.decode([next(drawn)[0] for _ in range(config.sample_length)])
 
     return preview
@@ -310,9 +317,8 @@ def _plan(session, corpus, trainer, folder, marks):
 
     from ..train import step_seconds
 
-    config, model, stream, count = session.config, trainer.model, trainer.stream, trainer.model.count()
+    config, model, stream = session.config, trainer.model, trainer.stream
     lengths = {name: end - start for name, (start, end) in corpus.parts.items()}
-    total = sum(count.values())
     per_step = step_seconds(trainer)
     steps = trainer.steps or int(trainer.seconds / per_step)
     seen = steps * stream.lanes * stream.length
@@ -320,18 +326,21 @@ def _plan(session, corpus, trainer, folder, marks):
     files = corpus.names[0] if len(corpus.names) == 1 else f"{len(corpus.names)} files, {corpus.names[0]} first"
     parts = ", ".join(f"{name} {length:,}" for name, length in lengths.items())
     each = 12 * model.hidden * model.layers + 3 * model.symbols + 3 * model.attention  # numbers for one character
-    memory = 16 * total + 4 * stream.length * stream.lanes * each + 8 * stream.lanes * model.attention * model.hidden
+    kept = 4 * stream.length * stream.lanes * each + 8 * stream.lanes * model.attention * model.hidden
+    memory = 16 * trainer.parameters + config.members * kept
     engine = {
         "native": "native: torch.nn's kernels",
         "generic": "generic: products, and arithmetic in blocks",
         "scan": "scan: linear in its state, all steps at once",
         "reference": "reference: a loop over the equations",
     }
+    several = f"{config.members} models of " if config.members > 1 else ""
     rows = [
         ("run", f"{folder.folder}" + (f", resumed at step {trainer.counters.step:,}" if session.folder else "")),
         ("corpus", f"{files}; {parts} {'bytes' if config.bytes else 'characters'}"),
         ("symbols", f"{len(corpus.vocabulary)}"),
-        ("model", f"{model.cell}, {model.layers} x {model.hidden}, embedding {model.embed}: {total:,} parameters"),
+        ("model", f"{several}{model.cell}, {model.layers} x {model.hidden}, embedding {model.embed}: "
+                  f"{trainer.parameters:,} parameters"),
         *_around(config),
         ("training", f"{'about ' * bool(trainer.seconds)}{steps:,} steps of {stream.lanes} lanes x {stream.length}, "
                      f"{seen / lengths['train']:.1f} epochs, seed {config.seed}"),

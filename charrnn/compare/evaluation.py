@@ -21,6 +21,7 @@ def speed(path: Path) -> float:
     import torch
 
     from ..engine import choose, on_numpy, on_torch  # noqa: F401  (both teach the operators their arrays)
+    from ..ensemble import Ensemble
     from ..evaluate import score
 
     tensors, record = checkpoint.load(checkpoint.find(path))
@@ -31,7 +32,9 @@ def speed(path: Path) -> float:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     weights = {k: torch.from_numpy(array).to(device) for k, array in checkpoint.weights(tensors).items()}
-    _, run = choose(config["engine"], model.stack[-1], weights["embedding"], lanes=1)
+    _, run = choose(config["engine"], model.stack[-1], next(iter(weights.values())), lanes=1)
+    if config["members"] > 1:
+        model = Ensemble([model] * config["members"])
     ids = draws(0, "evaluation").integers(model.symbols, size=PIECE + 1)
     score(model, weights, ids[: PIECE // 4], run)
     count, start = 0, time.perf_counter()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .. import checkpoint
 from ..model import Model
-from ..sample import Picking, Sampler, generate, opening
+from ..sample import Picking, generate, opening, sampler
 from ..vocab import Vocabulary
 
 AHEAD = 50  # characters before the clock starts
@@ -20,8 +20,9 @@ def speed(path: Path) -> float:
     """Characters drawn per second, one by one at temperature 0.8."""
     tensors, record = checkpoint.load(checkpoint.find(path))
     vocabulary = Vocabulary(record["vocabulary"])
-    sampler = Sampler(Model.from_record(record["model"]), checkpoint.weights(tensors))
-    drawn = generate(sampler, opening(vocabulary, 1), Picking(), 1, range(1), vocabulary.unknown)
+    model = Model.from_record(record["model"])
+    reader = sampler([(model, weights) for weights in checkpoint.members(tensors, record)])
+    drawn = generate(reader, opening(vocabulary, 1), Picking(), 1, range(1), vocabulary.unknown)
     for _ in range(AHEAD):
         next(drawn)
     count, start = 0, time.perf_counter()

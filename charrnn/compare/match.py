@@ -10,11 +10,11 @@ CLOSE = 0.01  # a share of the parameters; within it they count as matched
 
 
 def size(model: Model) -> int:
-    """The number of trained parameters."""
+    """The number of trained parameters of one member."""
     return sum(model.count().values())
 
 
-def matched(model: Callable[[int], Model], target: int) -> Model:
+def matched(model: Callable[[int], Model], target: float) -> Model:
     """Of the models `model(width)` the one with the number of parameters nearest to `target`.
 
     A width that the cell cannot have raises UsageError, and so does this where it can have none.

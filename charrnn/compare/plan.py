@@ -121,11 +121,12 @@ def make(asked: Asked, title: str, texts: Texts, yardsticks) -> Plan:
 
         first = str(point.size) not in target
         if first:
-            target[str(point.size)] = asked.params or size(model(config.hidden))
+            target[str(point.size)] = asked.params or config.members * size(model(config.hidden))
         goal = target[str(point.size)]
         matching = asked.match == "params"
-        made = matched(model, goal) if matching and not (first and not asked.params) else model(config.hidden)
-        count = size(made)
+        searched = matching and not (first and not asked.params)
+        made = matched(model, goal / config.members) if searched else model(config.hidden)
+        count = config.members * size(made)
         entry = Entry(
             point.label, point.cell, point.varied, point.size, count, count / goal - 1 if matching else None,
             [str(path) for path in texts.paths], corpus.digest, replace(config, hidden=made.hidden).record(),
