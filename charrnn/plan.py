@@ -14,6 +14,8 @@ from .model import Model
 
 STEPS, EPOCHS = 5000, 60  # of a run whose length was not given: so many steps, at most so many epochs
 WIDTHS = (128, 192, 256, 320, 384, 448, 512, 640, 768, 896, 1024)  # units of a layer to choose from
+MEMBERS = 4  # models side by side, at most
+OFTEN = 5.5  # times that each of them should read the text; read less often, one model alone is as good
 READ = 5  # characters that a run should read for each weight that they meet: with fewer, smaller models learn more
 LEARNED = 1200  # times N^(2/3): so many weights for N characters; with more, a text is only learned by heart sooner
 WHOLE = 24  # steps that an epoch should have at least; lanes are halved for it
@@ -48,7 +50,7 @@ class Means:
 
 def plan(typed: dict, means: Means) -> list[Choice]:
     """A choice for each setting of PLANNED that was not typed, in an order in which each depends on those before."""
-    choices, config = [], Config(**typed)
+    choices, config = [], Config(**{"hidden": None} | typed)  # None: not chosen yet
     for name, choose in _CHOOSERS.items():
         if name not in typed:
             value, reason = choose(config, means)
@@ -58,14 +60,14 @@ def plan(typed: dict, means: Means) -> list[Choice]:
 
 
 def reads(config: Config, means: Means) -> float:
-    """How many characters a run of these settings will read."""
+    """How many characters each member of a run of these settings will read."""
     step = config.batch_size * config.seq_len
     if config.steps:
         return config.steps * step
     if config.epochs:
         return config.epochs * means.characters
     if config.time:
-        return seconds(config.time) * means.multiplications / work(_model(config, means))
+        return seconds(config.time) * means.multiplications / work(_model(config, means)) / config.members
     return min(STEPS * step, EPOCHS * means.characters)
 
 
@@ -107,21 +109,45 @@ def _layers(config, means):
     return Config.layers, "as a rule: two of a width learn more than one of as many weights"
 
 
+def _members(config, means):
+    """As many as the time allows to read the text often enough, each of the weights that suit its share of the time."""
+    if not config.time:
+        return 1, "only where a time is given is it known what more would cost"
+    least = min((cost for _, cost in _costs(config, means)), default=1)
+    for count in range(MEMBERS, 1, -1):
+        share = seconds(config.time) * means.multiplications / count
+        weights = max(least, min((share / READ) ** 0.5, _most(means)))
+        if config.hidden:
+            weights = work(_model(config, means))
+        if share / weights / means.characters >= OFTEN:
+            return count, f"time for each to read the text {OFTEN:g} times; together they err less than one with all"
+    return 1, f"of two each would read the text less than {OFTEN:g} times"
+
+
 def _hidden(config, means):
     """The greatest width at which the run reads enough for what it has to learn, and the text is large enough."""
     fitting, reason = None, "the smallest that is planned"
-    for width in WIDTHS:
-        wider = replace(config, hidden=width)
-        try:
-            cost = work(_model(wider, means))
-        except UsageError:  # a width that the cell cannot have
-            continue
-        if fitting and reads(wider, means) < READ * cost:
+    for width, cost in _costs(config, means):
+        if fitting and reads(replace(config, hidden=width), means) < READ * cost:
             return fitting, f"{_many(reads(replace(config, hidden=fitting), means))} to be read teach no more units"
-        if fitting and cost > LEARNED * means.characters ** (2 / 3):
+        if fitting and cost > _most(means):
             return fitting, f"with more units {_many(means.characters)} would be learned by heart"
         fitting, reason = width, "the greatest that is planned"
     return fitting or Config.hidden, reason
+
+
+def _costs(config, means):
+    """The widths that are planned, of those that the cell can have, and what a character costs each."""
+    for width in WIDTHS:
+        try:
+            yield width, work(_model(replace(config, hidden=width), means))
+        except UsageError:  # a width that the cell cannot have
+            continue
+
+
+def _most(means):
+    """The weights that a text can teach more than to know it by heart."""
+    return LEARNED * means.characters ** (2 / 3)
 
 
 def _dropout(config, means):
@@ -161,7 +187,8 @@ def _many(characters):
 
 
 _CHOOSERS = {
-    "precision": _precision, "seq_len": _seq_len, "batch_size": _batch_size, "layers": _layers, "hidden": _hidden,
-    "dropout": _dropout, "weight_drop": _weight_drop, "state_reset": _state_reset, "ema": _ema, "lr": _lr,
+    "precision": _precision, "seq_len": _seq_len, "batch_size": _batch_size, "layers": _layers, "members": _members,
+    "hidden": _hidden, "dropout": _dropout, "weight_drop": _weight_drop, "state_reset": _state_reset, "ema": _ema,
+    "lr": _lr,
 }  # fmt: skip
 assert _CHOOSERS.keys() == set(PLANNED)

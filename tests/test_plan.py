@@ -1,7 +1,7 @@
 """The plan: what is chosen for a text and a length of training, that nothing typed is touched, and when it measures."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -15,13 +15,14 @@ from charrnn.cells import classes, make
 from charrnn.config import PLANNED, Config, read_toml
 from charrnn.engine import native
 from charrnn.model import Model
-from charrnn.plan import WIDTHS, Means, plan, reads, work
+from charrnn.plan import MEMBERS, OFTEN, WIDTHS, Means, plan, reads, work
 
 SHAKESPEARE = dict(characters=1_003_854, symbols=65)
 TWO_CORES = 7e10  # multiplications a second, about, of a server of 2024
 TYPED = dict(
     hidden=33,
     layers=1,
+    members=3,
     batch_size=5,
     seq_len=9,
     lr=0.5,
@@ -62,6 +63,7 @@ def test_what_a_run_reads():
     cost = work(Model("lstm", symbols=65, embed=64, hidden=256, layers=2))
     for length, expected in (
         ({"steps": 7}, 7 * 32 * 64), ({"epochs": 2.5}, 2.5 * 1_003_854), ({"time": "1m40s"}, 1e11 / cost),
+        ({"time": "1m40s", "members": 4}, 1e11 / cost / 4), ({"steps": 7, "members": 4}, 7 * 32 * 64),
         ({}, 5000 * 32 * 64),
     ):  # fmt: skip
         assert reads(Config(**length), means) == pytest.approx(expected)
@@ -107,11 +109,32 @@ def test_whatever_the_text_the_rest_is_planned_and_what_is_typed_is_taken(length
 @settings(derandomize=True, deadline=None, max_examples=50)
 @given(characters=st.integers(1000, 10**8), speed=st.floats(1e8, 1e13))
 def test_more_time_never_makes_a_model_smaller_and_a_faster_machine_is_more_time(characters, speed):
-    def width(time, multiplications):
-        return chosen({"time": time}, characters=characters, multiplications=multiplications).hidden
+    def weights(time, multiplications):
+        config = chosen({"time": time}, characters=characters, multiplications=multiplications)
+        return config.members * config.hidden**2, config
 
-    assert width("1m", speed) <= width("10m", speed) <= width("100m", speed)
-    assert width("10m", speed) == width("1m", 10 * speed)
+    (few, _), (more, config), (most, _) = (weights(time, speed) for time in ("1m", "10m", "100m"))
+    assert few <= more <= most
+    assert config == replace(weights("1m", 10 * speed)[1], time="10m")
+
+
+@settings(derandomize=True, deadline=None, max_examples=50)
+@given(characters=st.integers(1000, 10**8), speed=st.floats(1e8, 1e13), width=st.sampled_from([None, 64, 256]))
+def test_each_of_several_models_reads_the_text_often(characters, speed, width):
+    """About as often as is asked for, since widths have steps; and where one more could do so, there is one more."""
+    typed = {"time": "10m"} | ({"hidden": width} if width else {})
+    means = Means(characters, 65, multiplications=speed)
+    config = Config(**typed | {choice.name: choice.value for choice in plan(typed, means)})
+    often = reads(config, means) / characters
+    assert 1 <= config.members <= MEMBERS
+    assert config.members == 1 or often >= OFTEN * (1 if width else 0.9)
+    assert config.members == MEMBERS or often * config.members / (config.members + 1) < OFTEN * (1 if width else 3)
+
+
+def test_several_models_only_where_a_time_is_given():
+    assert chosen({"time": "30m"}, multiplications=TWO_CORES).members == MEMBERS
+    assert [chosen(length).members for length in ({}, {"steps": 10**6}, {"epochs": 900})] == [1, 1, 1]
+    assert chosen({"time": "1m"}, multiplications=TWO_CORES / 2).members == 1
 
 
 def test_the_more_often_a_text_is_read_the_more_is_dropped():
