@@ -20,9 +20,9 @@ READ = 5  # characters that a run should read for each weight that they meet: wi
 LEARNED = 1200  # times N^(2/3): so many weights for N characters; with more, a text is only learned by heart sooner
 WHOLE = 24  # steps that an epoch should have at least; lanes are halved for it
 FEWEST = 8  # lanes
-DROPOUT = ((8, 0.0), (17, 0.1), (28, 0.2), (80, 0.3), (150, 0.4), (math.inf, 0.5))  # up to so much exposure
-WEIGHT_DROP = ((9, 0.0), (18, 0.1), (80, 0.2), (math.inf, 0.3))  # the same for the recurrent matrices
-STATE_RESET = ((9, 0.0), (math.inf, 0.02))
+DROPOUT = ((6, 0.0), (17, 0.1), (28, 0.2), (80, 0.3), (150, 0.4), (math.inf, 0.5))  # up to so much exposure
+WEIGHT_DROP = ((6, 0.0), (18, 0.1), (80, 0.2), (math.inf, 0.3))  # the same for the recurrent matrices
+STATE_RESET = ((6, 0.0), (math.inf, 0.02))
 AVERAGED = 0.05  # share of the steps that the average of the weights is over
 RATE, WIDTH = 4e-3, 256  # the peak rate of this width; it falls with the root of the width
 

@@ -140,8 +140,8 @@ def test_several_models_only_where_a_time_is_given():
 def test_the_more_often_a_text_is_read_the_more_is_dropped():
     runs = [chosen({"epochs": epochs, "hidden": 256}) for epochs in (1.0, 9.5, 16.0, 25.0, 60.0, 140.0, 400.0)]
     assert [run.dropout for run in runs] == [0.0, 0.1, 0.1, 0.2, 0.3, 0.4, 0.5]
-    assert [run.weight_drop for run in runs] == [0.0, 0.0, 0.1, 0.2, 0.2, 0.3, 0.3]
-    assert [run.state_reset for run in runs] == [0.0, 0.0, 0.02, 0.02, 0.02, 0.02, 0.02]
+    assert [run.weight_drop for run in runs] == [0.0, 0.1, 0.1, 0.2, 0.2, 0.3, 0.3]
+    assert [run.state_reset for run in runs] == [0.0, 0.02, 0.02, 0.02, 0.02, 0.02, 0.02]
 
 
 def test_the_more_weights_there_are_for_a_character_the_more_is_dropped():
