@@ -297,8 +297,8 @@ class Trainer:
         c.evaluating += time.monotonic() - began
 
     def _candidates(self):
-        """The weights that an evaluation chooses from: as they are, and averaged."""
-        return {"raw": self.weights} | ({"averaged": self.average} if self.average else {})
+        """The weights that an evaluation chooses from: as they are and, once that is another thing, averaged."""
+        return {"raw": self.weights} | ({"averaged": self.average} if self.average and self.counters.step else {})
 
     def _scored(self, weights):
         part = self.corpus.part("val")
