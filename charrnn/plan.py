@@ -15,13 +15,13 @@ from .model import Model
 STEPS, EPOCHS = 5000, 60  # of a run whose length was not given: so many steps, at most so many epochs
 WIDTHS = (128, 192, 256, 320, 384, 448, 512, 640, 768, 896, 1024)  # units of a layer to choose from
 MEMBERS = 4  # models side by side, at most
-OFTEN = 5.5  # times that each of them should read the text; read less often, one model alone is as good
+OFTEN = 5.0  # times that each of them should read the text; read less often, one model alone is as good
 READ = 5  # characters that a run should read for each weight that they meet: with fewer, smaller models learn more
 LEARNED = 1200  # times N^(2/3): so many weights for N characters; with more, a text is only learned by heart sooner
 WHOLE = 24  # steps that an epoch should have at least; lanes are halved for it
 FEWEST = 8  # lanes
 DROPOUT = ((6, 0.0), (17, 0.1), (28, 0.2), (80, 0.3), (150, 0.4), (math.inf, 0.5))  # up to so much exposure
-WEIGHT_DROP = ((6, 0.0), (18, 0.1), (80, 0.2), (math.inf, 0.3))  # the same for the recurrent matrices
+WEIGHT_DROP = ((6, 0.0), (18, 0.1), (80, 0.2), (math.inf, 0.3))  # the same for recurrent matrices, times the members
 STATE_RESET = ((6, 0.0), (math.inf, 0.02))
 AVERAGED = 0.05  # share of the steps that the average of the weights is over
 RATE, WIDTH = 4e-3, 256  # the peak rate of this width; it falls with the root of the width
@@ -157,19 +157,19 @@ def _dropout(config, means):
 def _weight_drop(config, means):
     if not _model(config, means).recurrent:
         return 0.0, "the cell has no recurrent matrix to drop from"
-    return _by_exposure(WEIGHT_DROP, config, means)
+    return _by_exposure(WEIGHT_DROP, config, means, config.members)  # what each learns by heart averages out
 
 
 def _state_reset(config, means):
     return _by_exposure(STATE_RESET, config, means)
 
 
-def _by_exposure(rates, config, means):
+def _by_exposure(rates, config, means, forgiven=1):
     """A rate by how much is learned by heart: how often a text is read, times the root of the layers' weights for each
-    of its characters."""
+    of its characters; each of the bounds is `forgiven` times as high."""
     layers = sum(size for part, size in _model(config, means).count().items() if part.startswith("layer"))
     epochs, weights = reads(config, means) / means.characters, layers / means.characters
-    rate = next(rate for most, rate in rates if epochs * weights**0.5 <= most)
+    rate = next(rate for most, rate in rates if epochs * weights**0.5 <= forgiven * most)
     return rate, f"each character is read {epochs:.2f} times, and there are {weights:.2f} weights for each"
 
 

@@ -144,6 +144,13 @@ def test_the_more_often_a_text_is_read_the_more_is_dropped():
     assert [run.state_reset for run in runs] == [0.0, 0.02, 0.02, 0.02, 0.02, 0.02, 0.02]
 
 
+def test_of_several_models_fewer_weights_are_dropped():
+    for epochs, rates in ((9.5, (0.1, 0.0)), (16.0, (0.1, 0.0)), (30.0, (0.2, 0.1)), (80.0, (0.2, 0.2))):
+        runs = [chosen({"epochs": epochs, "hidden": 256, "members": members}) for members in (1, 3)]
+        assert tuple(run.weight_drop for run in runs) == rates
+        assert runs[0] == replace(runs[1], members=1, weight_drop=runs[0].weight_drop)
+
+
 def test_the_more_weights_there_are_for_a_character_the_more_is_dropped():
     rates = [chosen({"epochs": 12.0, "hidden": hidden}).dropout for hidden in (64, 256, 1024)]
     assert rates == sorted(set(rates))
