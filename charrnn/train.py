@@ -189,12 +189,11 @@ class Trainer:
         if fresh:
             self.state = self._fresh()
         rate = config.lr * c.rate_scale * schedule(self.progress(), config.warmup)
-        costs, state = self._costs(x, y)
-        costs.sum().backward()
+        costs, state = self._learn(x, y)
         norm = self.optimizer.clip(config.clip)
-        value = float(costs.detach().mean())
+        value = float(costs.mean())
         c.step += 1
-        if math.isfinite(norm) and self._sound(float(costs.detach().max())):
+        if math.isfinite(norm) and self._sound(float(costs.max())):
             self.optimizer.step(rate)
             self._follow()
             kind = self.members[0]["embedding"].dtype  # also where mixed precision made the state coarser
@@ -216,19 +215,25 @@ class Trainer:
         """Whether a loss is one that a model which learns can have."""
         return math.isfinite(nats) and nats < EXPLODED * math.log(self.model.symbols)
 
-    def _costs(self, x, y):
-        """What a batch costs each member, in nats, under noise (M,), and the state after it."""
-        bfloat16, costs, after = self.config.precision == "bfloat16", [], []
-        states, fresh = (self.whole.states(state) for state in (self.state, self._fresh()))
-        for number, weights in enumerate(self.members):
-            noise = Noise(self.config, self.model, self.stream.lanes, self.device, self.counters.step, number)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
-                p = self.model.bind(noise.weights(weights))
-                state = noise.state(states[number], fresh[number])
-                logits, state = self.model.forward(p, x, state, self.run, noise)
-            costs.append(F.cross_entropy(logits.float().flatten(0, 1), y.flatten()))
-            after += state
+    def _learn(self, x, y):
+        """The gradients of a batch; what it costs each member, in nats, under noise (M,), and the state after it."""
+        costs, after = [], []
+        states = zip(self.whole.states(self.state), self.whole.states(self._fresh()), strict=True)
+        for number, (state, fresh) in enumerate(states):
+            cost, new = self._cost(x, y, number, state, fresh)
+            cost.backward()  # at once: what one member keeps for it need not wait for the others
+            costs.append(cost.detach())
+            after += new
         return torch.stack(costs), after
+
+    def _cost(self, x, y, member, state, fresh):
+        """The mean cost of a batch for a member in nats, under noise, and its state after it."""
+        bfloat16 = self.config.precision == "bfloat16"
+        noise = Noise(self.config, self.model, self.stream.lanes, self.device, self.counters.step, member)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
+            p = self.model.bind(noise.weights(self.members[member]))
+            logits, after = self.model.forward(p, x, noise.state(state, fresh), self.run, noise)
+        return F.cross_entropy(logits.float().flatten(0, 1), y.flatten()), after
 
     def _skip(self, loss, norm):
         """Leaves the weights alone, forgets the state; too often in a row, goes back to the last good state."""
@@ -384,7 +389,7 @@ def step_seconds(trainer: Trainer) -> float:
     times = []
     for _ in range(3):
         start = time.monotonic()
-        trainer._costs(x, y)[0].sum().backward()
+        trainer._learn(x, y)
         trainer.optimizer.clip(trainer.config.clip)  # needs the gradients, so that what a GPU still does is waited for
         times.append(time.monotonic() - start)
         trainer.optimizer.clear()

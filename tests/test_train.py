@@ -165,13 +165,13 @@ def test_dropout_drops_the_output_and_not_the_state(training, monkeypatch):
     monkeypatch.setattr(train, "Noise", Silence)
     x, y, _ = dropped.stream.batch(0)
     x, y = torch.from_numpy(x.astype(np.int64)), torch.from_numpy(y.astype(np.int64))
-    loss, state = dropped._costs(x, y)
+    loss, state = dropped._cost(x, y, 0, dropped.state, dropped.state)
     bias = torch.nn.functional.cross_entropy(dropped.weights["head.b"].expand(x.numel(), -1), y.flatten())
     assert loss.item() == pytest.approx(bias.item(), abs=1e-6)
     with torch.no_grad():
         for name in kept.weights.keys() - {"head.W", "head.b"}:
             kept.weights[name].copy_(dropped.weights[name])
-    for name, array in kept._costs(x, y)[1][0].items():
+    for name, array in kept._cost(x, y, 0, kept.state, kept.state)[1][0].items():
         assert torch.equal(array, state[0][name])
 
 
@@ -661,13 +661,13 @@ def stopped(training, *steps, again=lambda: {}, **given):
 
 def spoil(one, bad, by=math.nan):
     """Makes the loss `by` times as great where bad(counters)."""
-    good = one.trainer._costs
+    good = one.trainer._cost
 
-    def loss(x, y):
-        value, state = good(x, y)
+    def cost(*arguments):
+        value, state = good(*arguments)
         return (value * by if bad(one.trainer.counters) else value), state
 
-    one.trainer._costs = loss
+    one.trainer._cost = cost
     return one
 
 
@@ -762,13 +762,13 @@ def test_a_run_that_cannot_be_saved_by_lower_rates_ends_diverged(training, monke
 
 
 def test_diverged_has_its_exit_status_and_can_be_resumed(charrnn, corpus, monkeypatch):
-    loss = train.Trainer._costs
+    cost = train.Trainer._cost
 
-    def spoiled(self, x, y):
-        value, state = loss(self, x, y)
+    def spoiled(self, *arguments):
+        value, state = cost(self, *arguments)
         return (value * math.nan if self.counters.step >= 6 and self.config.lr > 0.001 else value), state
 
-    monkeypatch.setattr(train.Trainer, "_costs", spoiled)
+    monkeypatch.setattr(train.Trainer, "_cost", spoiled)
     answer = charrnn("train", corpus, "--steps", 20, "--eval-every", 6, "--out", "run", "--lr", 0.004, "-q", *TINY)
     assert (answer.status, answer.out) == (3, "")
     said = answer.err.splitlines()

@@ -326,8 +326,8 @@ def _plan(session, corpus, trainer, folder, marks):
     files = corpus.names[0] if len(corpus.names) == 1 else f"{len(corpus.names)} files, {corpus.names[0]} first"
     parts = ", ".join(f"{name} {length:,}" for name, length in lengths.items())
     each = 12 * model.hidden * model.layers + 3 * model.symbols + 3 * model.attention  # numbers for one character
-    kept = 4 * stream.length * stream.lanes * each + 8 * stream.lanes * model.attention * model.hidden
-    memory = 16 * trainer.parameters + config.members * kept
+    kept = 4 * stream.length * stream.lanes * each + 8 * stream.lanes * model.attention * model.hidden  # by one member
+    memory = 16 * trainer.parameters + kept
     engine = {
         "native": "native: torch.nn's kernels",
         "generic": "generic: products, and arithmetic in blocks",
