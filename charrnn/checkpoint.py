@@ -151,6 +151,17 @@ def members(tensors: dict[str, np.ndarray], record: dict) -> list[dict]:
     return apart(weights(tensors), record.get("config", {}).get("members", 1))
 
 
+def shareable(record: dict) -> dict:
+    """A record without where on this machine the texts lie."""
+    return {name: value for name, value in record.items() if name != "paths"}
+
+
+def lasting(record: dict) -> dict:
+    """What of the record of a last.pt holds for the whole run."""
+    passing = ("kind", "engine", "result", "training", "counters", "good", "logs")
+    return {name: value for name, value in record.items() if name not in passing}
+
+
 def find(path: Path) -> Path:
     """The checkpoint that a path means: itself, or the best (else the last) one of a run folder."""
     if path.is_dir():

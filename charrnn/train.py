@@ -350,7 +350,7 @@ class Trainer:
         step = self.counters.step if step is None else step
         training = {"step": step, "epoch": step / self.stream.steps_per_epoch}
         record = self.record | {"kind": kind, "engine": self.engine, "result": result, "training": training}
-        return record if kind == "last" else shareable(record)
+        return record if kind == "last" else checkpoint.shareable(record)
 
     def resume(self, tensors: dict[str, np.ndarray], record: dict) -> None:
         """Goes on from the content of a last.pt."""
@@ -360,17 +360,6 @@ class Trainer:
         self.restore(present, counters)
         self.good = good or present, past
         counters.milestone = min(counters.milestone, int(EVALUATIONS * self.progress()))
-
-
-def shareable(record: dict) -> dict:
-    """A record without where on this machine the texts lie."""
-    return {name: value for name, value in record.items() if name != "paths"}
-
-
-def lasting(record: dict) -> dict:
-    """What of the record of a last.pt holds for the whole run."""
-    passing = ("kind", "engine", "result", "training", "counters", "good", "logs")
-    return {name: value for name, value in record.items() if name not in passing}
 
 
 def planned_steps(config: Config, stream: Stream) -> int:

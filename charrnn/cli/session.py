@@ -374,10 +374,8 @@ def _record(session, corpus, model, marks):
     import numpy
     import torch
 
-    from ..train import lasting
-
     if session.folder is not None:
-        return lasting(session.record) | {"config": session.config.record(), "cell_file": origin(model.cell)}
+        return checkpoint.lasting(session.record) | {"config": session.config.record(), "cell_file": origin(model.cell)}
     versions = {"charrnn": __version__, "torch": torch.__version__, "numpy": numpy.__version__}
     return {
         "config": session.config.record() | {"cell": model.cell},
