@@ -110,10 +110,11 @@ def _layers(config, means):
 
 
 def _members(config, means):
-    """As many as the time allows to read the text often enough, each of the weights that suit its share of the time."""
+    """As many as the time allows to read the text often enough, each of the weights that suit its share of the time, or
+    of WIDTH units: several that are narrow know no more than one."""
     if not config.time:
         return 1, "only where a time is given is it known what more would cost"
-    least = min((cost for _, cost in _costs(config, means)), default=1)
+    least = next((cost for width, cost in _costs(config, means) if width >= WIDTH), 1)
     for count in range(MEMBERS, 1, -1):
         share = seconds(config.time) * means.multiplications / count
         weights = max(least, min((share / READ) ** 0.5, _most(means)))
