@@ -46,6 +46,8 @@ class Config:
     skips: bool = setting(True, "Let the softmax see every layer, not the top one alone.", MODEL)
     residual: bool = setting(False, "Add to what a layer gives what it got, where the widths agree.", MODEL)
     norm: bool = setting(False, "Layer norm on what each layer gives.", MODEL)
+    orthogonal: bool = setting(True, "Let recurrent matrices begin orthogonal; or else uniform, as others do.", MODEL)
+    unigram: bool = setting(True, "Let the softmax begin with the symbols' frequencies; or else with none.", MODEL)
     attention: int = setting(0, "Past outputs of the top layer that one attention head sees; 0 for no head.", MODEL)
     members: int = setting(1, "Models trained side by side; what they expect is averaged.", MODEL)
 
@@ -69,6 +71,7 @@ class Config:
 
     seq_len: int = setting(64, "Characters per step and lane that gradients flow back through.", TRAINING)
     batch_size: int = setting(32, "Lanes read side by side.", TRAINING)
+    offsets: bool = setting(True, "Let the lanes begin elsewhere in each epoch.", TRAINING)
     lr: float = setting(4e-3, "Peak learning rate; falls along a cosine to a hundredth of it.", TRAINING, free=True)
     warmup: float = setting(0.02, "Share of the run over which the rate rises to its peak.", TRAINING, free=True)
     clip: float = setting(1.0, "Greatest norm of the gradient; 0 for no limit.", TRAINING, free=True)

@@ -118,12 +118,15 @@ class Model:
             counts[part] += size
         return counts
 
-    def initial_weights(self, random: np.random.Generator, unigram: np.ndarray) -> dict[str, np.ndarray]:
-        """Fresh weights (float32): orthogonal recurrent matrices (Saxe et al. 2014), inputs uniform within
-        1/sqrt(m), embeddings normal, gains 1, the softmax bias at the log-frequencies `unigram` (V,) of the symbols."""
+    def initial_weights(
+        self, random: np.random.Generator, unigram: np.ndarray, orthogonal: bool = True
+    ) -> dict[str, np.ndarray]:
+        """Fresh weights (float32): recurrent matrices orthogonal (Saxe et al. 2014) or, as those of inputs, uniform
+        within 1/sqrt(m), embeddings normal, gains 1, the softmax bias at the log-frequencies `unigram` (V,)."""
         weights = {}
         for name, shape in self.shapes().items():
-            weights[name] = _draw(name.rsplit(".", 2)[-2] if "." in name else name, shape, random)
+            family = name.rsplit(".", 2)[-2] if "." in name else name
+            weights[name] = _draw("W" if family == "U" and not orthogonal else family, shape, random)
         for layer, cell in enumerate(self.stack):
             for name, start in cell.init.items():
                 target = weights[f"layers.{layer}.{name}"]

@@ -1,9 +1,12 @@
 """The training stream: lanes that read on, targets one further, a pure function of seed and step."""
 
+import json
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import TINY
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -108,6 +111,27 @@ def test_epochs_start_at_different_places_and_so_do_seeds():
     assert set(starts) == set(range(room + 1)), "each offset comes up"
     others = [int(Stream(places(1000), 4, 32, seed).batch(0)[0][0, 0]) for seed in range(2000)]
     assert set(others) == set(range(room + 1))
+
+
+def test_without_offsets_every_epoch_starts_at_one_place():
+    shifting, steady = (Stream(places(1000), 4, 32, 1, offsets) for offsets in (True, False))
+    first = epoch(shifting)
+    for number in range(20):
+        for (x, y, fresh), (u, v, anew) in zip(epoch(steady, number), first, strict=True):
+            assert (x == u).all() and (y == v).all() and fresh == anew
+
+
+def test_offsets_are_a_setting_of_a_run(charrnn, corpus):
+    ends = []
+    for options in ([], ["--no-offsets"]):
+        asked = ("--epochs", 3, "--out", f"run{len(ends)}", "-q", *TINY, *options)
+        assert charrnn("train", corpus, *asked).status == 0
+        rows = [json.loads(line) for line in Path(f"run{len(ends)}/metrics.jsonl").read_text().splitlines()]
+        ends.append({row["step"]: row["nats"] for row in rows if row["event"] == "train"})
+    one, other = ends
+    assert one.keys() == other.keys()
+    differing = [step for step in one if one[step] != other[step]]
+    assert differing and min(differing) > max(one) / 3, "the first epoch is the same, those behind it are not"
 
 
 # ---- purity

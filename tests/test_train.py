@@ -591,6 +591,22 @@ def test_the_first_loss_is_about_that_of_the_unigram(training):
     assert one.updates(1)[0] == pytest.approx(one.unigram_nats, abs=0.3)
 
 
+@pytest.mark.parametrize("orthogonal", [True, False])
+@pytest.mark.parametrize("unigram", [True, False])
+def test_how_weights_begin(charrnn, corpus, orthogonal, unigram):
+    options = ["--no-orthogonal"] * (not orthogonal) + ["--no-unigram"] * (not unigram)
+    short = ("--steps", 1, "--lr", 1e-30, "--weight-drop", 0, "--dropout", 0)
+    assert charrnn("train", corpus, *TINY, *short, "--out", "run", *options, "-q").status == 0
+    weights = {name.removeprefix("weights."): array for name, array in checkpoint.load("run/best.pt")[0].items()}
+    recurrent = [array for name, array in weights.items() if ".U." in name]
+    assert len(recurrent) == 4 * 2  # of an LSTM with two layers
+    for U in recurrent:
+        assert np.allclose(U @ U.T, np.eye(len(U)), atol=1e-5) == orthogonal
+        assert orthogonal or 0.9 / len(U) ** 0.5 < abs(U).max() <= 1 / len(U) ** 0.5
+    spread = float(np.ptp(weights["head.b"]))
+    assert spread > 1 if unigram else spread == 0
+
+
 @pytest.mark.parametrize("cell", ["lstm", "sru"])
 def test_a_seed_fixes_everything(training, cell):
     given = dict(cell=cell, dropout=0.2, steps=6)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+
 from .. import __version__, checkpoint
 from ..cells.own import bare, in_file, origin, retyped
 from ..config import Config, complete, flag, resumed, to_toml
@@ -64,6 +66,8 @@ def _inherited(saved, typed, init_from):
     for name in fixed:
         if name in typed and typed[name] != saved[name]:
             raise UsageError(f"{flag(name)} {typed[name]}: the weights of {init_from} fit only {saved[name]}")
+    if not typed.get("orthogonal", True):
+        raise UsageError(f"--no-orthogonal: has no effect on the weights of {init_from}; leave one of them out")
     return {"zoneout": saved["zoneout"]} | typed | {name: saved[name] for name in fixed}
 
 
@@ -150,7 +154,8 @@ def _trainer(session, corpus, report, stop):
     device = _device(config.device)
     _threads(config.threads)
     model = _model(config, len(corpus.vocabulary))
-    stream, fitted = training.Stream.fit(corpus.part("train"), config.batch_size, config.seq_len, config.seed)
+    ids = corpus.part("train")
+    stream, fitted = training.Stream.fit(ids, config.batch_size, config.seq_len, config.seed, config.offsets)
     if fitted:
         report.note(fitted)
     preview = _preview(corpus.vocabulary, config)
@@ -257,6 +262,8 @@ def _model(config, symbols):
         )
     if config.weight_drop and not model.recurrent:
         raise UsageError(f"--weight-drop {config.weight_drop}: {config.cell} has no recurrent matrix to drop from")
+    if not config.orthogonal and not any(".U." in name for name in model.shapes()):
+        raise UsageError(f"--no-orthogonal: {config.cell} has no recurrent matrix")
     return model
 
 
@@ -265,8 +272,10 @@ def _weights(session, model, corpus, report):
     character."""
     from ..stream import draws
 
-    config, unigram = session.config, (corpus.unigram + 1) / (corpus.unigram + 1).sum()
-    fresh = [model.initial_weights(draws(config.seed, "weights", number), unigram) for number in range(config.members)]
+    config = session.config
+    counts = corpus.unigram + 1 if config.unigram else np.ones(model.symbols)
+    unigram, seeds = counts / counts.sum(), [draws(config.seed, "weights", number) for number in range(config.members)]
+    fresh = [model.initial_weights(random, unigram, config.orthogonal) for random in seeds]
     if session.tensors is None or session.folder is not None:
         return joined(fresh)
     before, now = Vocabulary(session.record["vocabulary"]).symbols, corpus.vocabulary.symbols
