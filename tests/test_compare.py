@@ -150,6 +150,7 @@ def test_a_length_on_an_axis_replaces_another():
         (["--match", "hidden", "--params", "5k"], "--params 5000: has no effect with --match hidden"),
         (["--params", "5x"], "--params 5x: must be a number such as 500, 62k or 1.5M"),
         (["--seeds", 0], "--seeds 0: must be at least 1"),
+        (["--jobs", -1], "--jobs -1: must be at least 0"),
         (["--lrs", "fast"], "--lrs lr=fast: must be a number"),
         (["--lrs", "0,1"], "--lr 0.0: must be a number greater than 0"),
         (["--lrs", ".1,.2", "--lr", ".1"], "--lrs: chooses the rates; leave out --lr and --vary lr"),

@@ -349,6 +349,7 @@ def test_the_table_tells_all_and_stderr_the_way(charrnn):
         ("recall", ["--lrs", "0"], "--lrs 0: must be a number greater than 0"),
         ("recall", ["--lrs", "nan"], "--lrs nan: must be a number greater than 0"),
         ("recall", ["--seeds", 0], "--seeds 0: must be at least 1"),
+        ("recall", ["--jobs", -1], "--jobs -1: must be at least 0"),
         ("recall", ["--updates", 0], "--updates 0: must be at least 1"),
         ("recall", ["--attention", -1], "--attention -1: must be at least 0"),
         ("recall", ["--hidden", 47, "--cells", "slstm"], "--cell-opt heads"),

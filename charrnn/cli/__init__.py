@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from ..errors import CharrnnError, Interrupted
+from ..errors import CharrnnError, Interrupted, UsageError
 
 PRINTED = 200  # columns of a table where standard output is no terminal
 STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -54,6 +54,13 @@ def cache() -> Path:
 def processors() -> int:
     """Those that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def at_once(jobs: int) -> int:
+    """How many processes `--jobs` asks for; of 0, one for each processor."""
+    if jobs < 0:
+        raise UsageError(f"--jobs {jobs}: must be at least 0 (one for each processor)")
+    return jobs or processors()
 
 
 def text_of(argument: str) -> str:

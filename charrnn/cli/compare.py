@@ -11,7 +11,7 @@ import typer
 
 from ..compare.grid import axes
 from ..errors import Interrupted, UsageError
-from . import WHOLE, app, cache, pipeable, processors
+from . import WHOLE, app, at_once, cache, pipeable, processors
 from .learn import options
 from .planning import planned, told
 from .results import has_statistics, number, print_table, write_csv
@@ -112,7 +112,7 @@ def _asked(cells, match, params, seeds, lrs, sizes, time_each, vary, ablate, job
 
     settings = typed | {"sample_length": 0} | grid.each_time(time_each)
     grid.only_one_length(settings)
-    jobs = jobs or processors()
+    jobs = at_once(jobs)
     if jobs > 1:
         settings.setdefault("threads", max(1, processors() // jobs))
     return grid.Asked(

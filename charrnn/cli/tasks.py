@@ -10,7 +10,7 @@ import typer
 
 from ..errors import CharrnnError, Interrupted, UsageError
 from ..probe.protocols import PROTOCOLS
-from . import WHOLE, pipeable, processors
+from . import WHOLE, at_once, pipeable
 from .probe import probes
 from .results import has_statistics, number, print_table, write_csv
 
@@ -44,7 +44,7 @@ def _register(protocol):
 
         settings = Settings(
             tuple(listed(cells)), seeds, quick, _numbers("--gaps", gaps, int), _numbers("--lrs", lrs, float), hidden,
-            updates, attention, jobs or processors(),
+            updates, attention, at_once(jobs),
         )  # fmt: skip
         _probe(protocol, settings, out, as_json, quiet)
 
