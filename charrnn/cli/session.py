@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-
 from .. import __version__, checkpoint
 from ..cells.own import bare, in_file, origin, retyped
 from ..config import Config, complete, flag, resumed, to_toml
@@ -273,9 +271,11 @@ def _weights(session, model, corpus, report):
     from ..stream import draws
 
     config = session.config
-    counts = corpus.unigram + 1 if config.unigram else np.ones(model.symbols)
-    unigram, seeds = counts / counts.sum(), [draws(config.seed, "weights", number) for number in range(config.members)]
-    fresh = [model.initial_weights(random, unigram, config.orthogonal) for random in seeds]
+    counts = corpus.unigram * config.unigram + 1
+    fresh = [
+        model.initial_weights(draws(config.seed, "weights", number), counts / counts.sum(), config.orthogonal)
+        for number in range(config.members)
+    ]
     if session.tensors is None or session.folder is not None:
         return joined(fresh)
     before, now = Vocabulary(session.record["vocabulary"]).symbols, corpus.vocabulary.symbols
