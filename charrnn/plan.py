@@ -121,7 +121,7 @@ def _members(config, means):
         if config.hidden:
             weights = work(_model(config, means))
         if share / weights / means.characters >= OFTEN:
-            return count, f"time for each to read the text {OFTEN:g} times; together they err less than one with all"
+            return count, f"time for each to read the text {OFTEN:g} times; as a rule several err less than one"
     return 1, f"of two each would read the text less than {OFTEN:g} times"
 
 
