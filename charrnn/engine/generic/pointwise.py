@@ -3,6 +3,7 @@
 import operator
 from itertools import product, repeat
 
+import numpy as np
 import torch
 
 from ...cells import base
@@ -32,6 +33,7 @@ _INTO = {  # the place of the result stands last; it may be that of the first ar
     "multiply-add": lambda a, b, c, out: torch.addcmul(a, b, c, out=out),
     "blend": lambda a, b, share, out: torch.lerp(a, b, share, out=out),
 }
+SMALL = 1 << 15  # numbers; torch computes fewer with one thread, and then numpy's tanh takes a third of its time
 
 
 def evaluate(symbol, values: dict):
@@ -64,7 +66,7 @@ class _Tanh(torch.autograd.Function):
 
 
 class Calls:
-    """Calls that are repeated at every step: what they read and write is a tensor, or a list with a tensor per step."""
+    """Calls that are repeated at every step: what they read and write is an array, or a sequence of one per step."""
 
     def __init__(self, like: torch.Tensor, lanes: int, uses: dict):
         self.like, self.lanes, self.uses = like, lanes, uses
@@ -78,17 +80,25 @@ class Calls:
 
     def apply(self, name, *operands):
         """One more call, of an operation by name; the place of its result stands last."""
+        if name == "tanh" and self._is_small(operands[-1]):
+            self.add(np.tanh, *map(_in_numpy, operands))
+            return
         self.add(_INTO.get(name) or (lambda *values: values[-1].copy_(base.OPERATORS[name](*values[:-1]))), *operands)
 
     def run(self, steps: int):
         """All steps in order."""
         over_time = [
-            zip(*(repeat(o, steps) if isinstance(o, torch.Tensor) else o for o in operands), strict=True)
+            zip(*(o if isinstance(o, list | tuple) else repeat(o, steps) for o in operands), strict=True)
             for operands in self.operands
         ]
         for step in zip(*over_time, strict=True):
             for function, values in zip(self.functions, step, strict=True):
                 function(*values)
+
+    def _is_small(self, place):
+        like = self.like
+        numpys = like.device.type == "cpu" and like.dtype in (torch.float32, torch.float64)
+        return numpys and _width(place) * self.lanes < SMALL
 
     def compute(self, symbol, out=None):
         """The place of a symbol's value, with the calls that put it there; `out` where that is decided."""
@@ -111,6 +121,11 @@ class Calls:
         if mine and _width(places[0]) == width and places[0].dtype == self.like.dtype:
             return places[0]
         return self.like.new_empty(width, self.lanes, dtype=torch.bool if boolean else self.like.dtype)
+
+
+def _in_numpy(place):
+    """The same place as numpy sees it."""
+    return place.numpy() if isinstance(place, torch.Tensor) else [tensor.numpy() for tensor in place]
 
 
 def _width(place):
