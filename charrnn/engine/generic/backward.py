@@ -1,5 +1,7 @@
 """The backward pass of the generic engine."""
 
+from itertools import accumulate
+
 import torch
 
 from ..products import product
@@ -39,7 +41,9 @@ class Backward:
         widths = {node: self.layout.width(node, like.shape[-1]) for node in self.cut.nodes.values()}
         self.slope = {node: like.new_zeros(self.length + 1, width, B) for node, width in widths.items()}
         self.rows = like.new_zeros(self.length, self.layout.size, B)
-        self.side = like.new_empty(self.length * self.layout.size * B)
+        columns = self.length * B  # of the large products, those of all steps of a block at once
+        self.kind = done.precision.of(self.layout.size * like.shape[-1] * columns)
+        self.side = like.new_empty(self.layout.size * columns, dtype=self.kind)
 
     def _begin(self, ups, states):
         """What comes from above, and into the carry what comes from after the last step."""
@@ -95,17 +99,21 @@ class Backward:
         side.view(R, -1, B).copy_(self.rows[: end - start].transpose(0, 1))
         for bundle in self.layout.bundles:
             lefts = [self.done.stacks[bundle][start:end]] if bundle.stacked else map(again.value, bundle.spans)
-            value = torch.cat([_side(left) for left in lefts]).to(self.done.precision)
+            value = self._side([*lefts])
             for a, b in bundle.parts:
                 if (bundle, (a, b)) in self.wanted:
                     self.gradients[bundle, (a, b)].add_(product(value, side[a:b].t()))
                 for left, (c, d) in bundle.spans.items():
                     if not self.layout.is_serial(left) and left.arguments[0] in self.wanted:
-                        matrix = self.done.given[bundle, (a, b)][c:d].to(self.done.precision)
+                        matrix = self.done.given[bundle, (a, b)][c:d].to(self.kind)
                         change = product(matrix, side[a:b]).view(d - c, -1, B)
                         self.gradients[left.arguments[0]][start:end].transpose(1, 2).add_(change.transpose(0, 1))
 
-
-def _side(a):
-    """(steps, n, B) -> (n, steps * B), the steps side by side."""
-    return a.transpose(0, 1).reshape(a.shape[1], -1)
+    def _side(self, lefts):
+        """[(steps, k, B), ..] -> (K, steps * B), the steps side by side, in the precision of the large products."""
+        ends = [0, *accumulate(left.shape[1] for left in lefts)]
+        steps, _, B = lefts[0].shape
+        side = lefts[0].new_empty(ends[-1], steps, B, dtype=self.kind)
+        for left, start, end in zip(lefts, ends, ends[1:], strict=False):
+            side[start:end].copy_(left.transpose(0, 1))
+        return side.view(ends[-1], -1)

@@ -1,6 +1,8 @@
 """The forward pass of the generic engine."""
 
-from ..products import add_product, precision, set_product
+import torch
+
+from ..products import Precision, add_product, set_product
 from .layout import X
 from .pointwise import Calls
 
@@ -17,7 +19,7 @@ class Forward:
         self.layout, self.cut, self.given, self.T, self.B = layout, layout.cut, given, T, B
         self.names = layout.cell.states
         self.like = given[self.names[0]]
-        self.precision = precision(self.like)  # of the products; all else is as precise as the states
+        self.precision = Precision(self.like)  # of the products; all else is as precise as the states
         self.rows = self.like.new_empty(T if keep else 1, layout.size, B)
         self._make_buffers()
         self.calls = Calls(self.like, B, self.cut.uses)
@@ -32,7 +34,8 @@ class Forward:
                 self._product(what)
             else:
                 self._node(what)
-        self.calls.run(T)
+        with torch.autocast(self.like.device.type, enabled=False):  # which would round small products as well
+            self.calls.run(T)
         del self.calls, self.begun, self.waiting
 
     def results(self):
@@ -94,12 +97,10 @@ class Forward:
         else:
             values = self.computed[bundle] if bundle.computed else self.calls.places[next(iter(bundle.spans))]
         for part, rows in bundle.parts.items():
-            matrix = self.given[bundle, part].t().to(self.precision).contiguous()
             for (a, b), fresh in self._fresh(part, rows):
-                start = part[0]
-                self.calls.add(
-                    set_product if fresh else add_product, matrix[a - start : b - start], values, self._part(a, b)
-                )
+                matrix = self.given[bundle, part][:, a - part[0] : b - part[0]].t()
+                matrix = matrix.to(self.precision.of(matrix.numel() * self.B)).contiguous()
+                self.calls.add(set_product if fresh else add_product, matrix, values, self._part(a, b))
             self.begun |= {*rows}
         self._complete(bundle)
 

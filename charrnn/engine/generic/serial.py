@@ -51,7 +51,8 @@ class Serial:
             return
         start, end = bundle.spans[lefts[0]][0], bundle.spans[lefts[-1]][1]
         for part in bundle.parts:
-            matrix, rows = self.done.given[bundle, part][start:end].to(self.done.precision), self._rows(*part)
+            matrix, rows = self.done.given[bundle, part][start:end], self._rows(*part)
+            matrix = matrix.to(self.done.precision.of(matrix.numel() * self.done.B))
             if lefts[0] in self.cut.row_of:  # then it is the only one
                 self._write(lefts, set_product, add_product, matrix, rows, self._rows(*self.layout.places[lefts[0]]))
             else:
