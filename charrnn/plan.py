@@ -87,8 +87,8 @@ def _model(config, means):
 
 def _precision(config, means):
     if means.bfloat16:
-        return "bfloat16", "this processor multiplies so, and torch's kernel for the cell is faster for it"
-    return "float32", "bfloat16 is not known to make this cell faster on this machine"
+        return "bfloat16", "this processor multiplies so, and trains faster for it"
+    return "float32", "bfloat16 is not known to make training faster here"
 
 
 def _seq_len(config, means):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from charrnn import checkpoint, train
 from charrnn.cells import classes, make
 from charrnn.config import PLANNED, Config, read_toml
-from charrnn.engine import native
+from charrnn.engine import products
 from charrnn.model import Model
 from charrnn.plan import MEMBERS, OFTEN, WIDTHS, Means, plan, reads, work
 
@@ -183,26 +183,34 @@ def test_every_cell_is_planned(name):
 # ---- precision
 
 
-def test_bfloat16_is_for_the_lstm_where_the_processor_has_it(monkeypatch):
-    lstm, gru = make("lstm"), make("gru")
-    for can, expected in (
-        ({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({"avx512_bf16": False, "avx2": True}, False),
-        ({}, False),
-    ):  # fmt: skip
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda can=can: can, raising=False)
-        assert native.quicker_in_bfloat16(lstm) is expected
-        assert not native.quicker_in_bfloat16(gru)
-    monkeypatch.delattr(torch.cpu, "get_capabilities")  # an older torch cannot tell
-    assert not native.quicker_in_bfloat16(lstm)
-
-
 @pytest.mark.parametrize(
-    ("options", "quick"), [((), True), (("--engine", "generic"), False), (("--zoneout", 0.1), False)]
+    ("can", "does"),
+    [
+        ({"avx512_bf16": True}, True),
+        ({"amx_bf16": True}, True),
+        ({"avx512_bf16": False, "avx2": True}, False),
+        ({}, False),
+    ],
 )
-def test_it_is_chosen_only_where_torchs_kernel_runs(charrnn, corpus, monkeypatch, options, quick):
-    monkeypatch.setattr(native, "quicker_in_bfloat16", lambda cell: True)
+def test_whether_a_processor_multiplies_in_bfloat16(monkeypatch, can, does):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: can, raising=False)
+    assert products.in_bfloat16() is does
+    monkeypatch.delattr(torch.cpu, "get_capabilities")  # an older torch cannot tell
+    assert not products.in_bfloat16()
+
+
+@pytest.mark.parametrize("does", [True, False])
+@pytest.mark.parametrize(
+    ("options", "known"),
+    [
+        ((), True), (("--cell", "gru"), True), (("--cell", "mingru"), True), (("--zoneout", 0.1), True),
+        (("--engine", "reference"), False), (("--engine", "native", "--cell", "gru"), False),
+    ],
+)  # fmt: skip
+def test_it_is_chosen_where_it_is_known_to_be_faster(charrnn, corpus, monkeypatch, options, known, does):
+    monkeypatch.setattr(products, "in_bfloat16", lambda: does)
     planned = json.loads(charrnn("plan", corpus, "--device", "cpu", "--json", *options).out)
-    assert planned["config"]["precision"] == ("bfloat16" if quick else "float32")
+    assert planned["config"]["precision"] == ("bfloat16" if known and does else "float32")
 
 
 # ---- the measuring

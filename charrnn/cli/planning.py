@@ -67,9 +67,8 @@ def planned(typed: dict, corpus) -> tuple[Config, list]:
     """The settings of a run on this corpus, and of them the choices that nobody typed."""
     import torch
 
-    from ..engine import choose
+    from ..engine import choose, quicker_in_bfloat16
     from ..engine.allocator import keep_buffers
-    from ..engine.native import quicker_in_bfloat16
     from ..plan import Means
     from ..plan import plan as choices_for
     from ..train import multiplications
@@ -78,7 +77,7 @@ def planned(typed: dict, corpus) -> tuple[Config, list]:
     config, symbols = Config(**typed), len(corpus.vocabulary)
     device, cell = _device(config.device), _model(config, symbols).stack[-1]
     engine, _ = choose(config.engine, cell, torch.zeros(0, device=device))
-    quicker = device == "cpu" and engine == "native" and quicker_in_bfloat16(cell)
+    quicker = device == "cpu" and quicker_in_bfloat16(engine, cell)
     means = Means(len(corpus.part("train")), symbols, bfloat16=quicker)
     if config.time:
         keep_buffers()

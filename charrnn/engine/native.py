@@ -19,13 +19,6 @@ def refuses(cell, like) -> str:
     return ""
 
 
-def quicker_in_bfloat16(cell) -> bool:
-    """Whether mixed precision is known to make training on this processor faster: oneDNN's LSTM, where it multiplies so
-    itself, is 1.15 times (64 units) to 1.5 times (192 and more) as fast, measured on Zen 5."""
-    can = getattr(torch.cpu, "get_capabilities", dict)()
-    return type(cell) is lstm.LSTM and bool(can.get("avx512_bf16") or can.get("amx_bf16"))
-
-
 def unroll(cell, p, x, below, state):
     """As reference.unroll."""
     W, U, b, v = (vars(family) for family in (p.W, p.U, p.b, p.v))

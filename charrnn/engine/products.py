@@ -47,6 +47,12 @@ def _by_torch(a, b):
     return b.shape[1] == 1 or a.shape[0] * b.numel() < SMALL
 
 
+def in_bfloat16() -> bool:
+    """Whether this processor multiplies in bfloat16 itself, as far as torch can tell."""
+    can = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(can.get("avx512_bf16") or can.get("amx_bf16"))
+
+
 class Precision:
     """The kind of number that products are computed in on arrays such as `like`: theirs or, where autocast is on as
     this is made, its own; on a CPU only if the product is large enough to gain by it."""
