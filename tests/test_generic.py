@@ -22,14 +22,16 @@ from test_cells import (
 )
 
 from charrnn import cells
-from charrnn.cells.base import Cell, sigmoid, tanh
-from charrnn.cells.trace import Symbol
+from charrnn.cells import base
+from charrnn.cells.base import Cell, exp, log_sigmoid, maximum, relu, sigmoid, softplus, sqrt, tanh, where
+from charrnn.cells.trace import Symbol, evaluate, ordered
 from charrnn.cells.zoneout import Zoneout
 from charrnn.engine import generic, products, reference
 from charrnn.engine.generic import backward
 from charrnn.engine.generic.cut import cut
 from charrnn.engine.generic.forward import Forward
-from charrnn.engine.generic.pointwise import Calls, evaluate
+from charrnn.engine.generic.pointwise import Calls
+from charrnn.engine.generic.slopes import RULES, slopes
 from charrnn.engine.products import add_product, affine, product, set_product
 
 
@@ -258,7 +260,7 @@ def uses(*symbols):
 def computed(symbol, values):
     """What calls give at two steps; the values at the second are twice those at the first."""
     like = torch.zeros(1, dtype=torch.float64)
-    calls = Calls(like, 2, uses(symbol))
+    calls = Calls(like, uses(symbol))
     calls.places = {name: [a, 2 * a] for name, a in values.items()}
     results = [like.new_empty(3, 2), like.new_empty(3, 2)]
     calls.compute(symbol, results)
@@ -291,10 +293,44 @@ def test_calls_do_what_the_symbols_say(symbol, count):
     calls, results = computed(symbol, values)
     assert len(calls.functions) == count
     for factor, result in enumerate(results, 1):
-        expected = evaluate(symbol, {name: factor * value for name, value in before.items()})
+        expected = evaluate(ordered([symbol]), {repr(a): factor * value for a, value in before.items()}.get)[symbol]
         torch.testing.assert_close(result, expected, rtol=1e-14, atol=1e-14)
     for name in values:  # inputs are not written over
         assert torch.equal(values[name], before[name])
+
+
+@pytest.mark.parametrize(
+    "symbol",
+    [
+        a + 2 * b - c, -a, 1 - a, a * a * b, 3 * a / b, 2 / (a * b), a % b, (a + 2) % (b / 3), sigmoid(a * b),
+        tanh(a) * tanh(a), relu(a - b), relu(a * b) * c, exp(a - b), sqrt(a * b), log_sigmoid(a * b), softplus(a - c),
+        maximum(a, b) * c, maximum(a, a * b), where(a >= b, a * c, b), where(a >= b, 2, b) * a, where(a == b, a, b * c),
+        (1 - z) * a + z * b, exp(log_sigmoid(a) + maximum(b, c) - b) * tanh(c) / (1 + z),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_slopes_are_those_of_autograd(symbol):
+    random = np.random.default_rng(6)
+    given = {name: torch.tensor(random.uniform(0.2, 0.9, (3, 2)), requires_grad=True) for name in (a, b, c, z)}
+    inside = ordered([symbol])
+    read = [name for name in given if name in {*inside}]
+    value = evaluate(inside, {repr(name): given[name] for name in given}.get)[symbol]
+    law = torch.autograd.grad(value.sum(), [given[name] for name in read], allow_unused=True)
+    mine = slopes([s for s in inside if s.operator != "leaf"])
+    for name, expected in zip(read, law, strict=True):
+        if name not in mine:
+            assert expected is None
+            continue
+        calls = Calls(torch.zeros(1, dtype=torch.float64), uses(mine[name]) if isinstance(mine[name], Symbol) else {})
+        calls.places = {name: value.detach() for name, value in given.items()}
+        found = calls.compute(mine[name])
+        calls.run(1)
+        torch.testing.assert_close(found.expand(3, 2), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_whatever_a_step_may_be_written_with_has_a_slope():
+    around = {"take", "affine", "join", "stack", "normalise", "attend", "remember", "block_diagonal", "constant"}
+    assert {*RULES} == {*"+-*/%", "==", ">=", "copy"} | (base.OPERATORS.keys() - around)
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64])

@@ -5,11 +5,14 @@ computed for all time steps together, and so is everything that reads the states
 number of steps that grows with the logarithm of the length only.
 """
 
+import operator
+
 import torch
 from torch.autograd.function import once_differentiable
 
-from ..cells.trace import trace
-from .generic.pointwise import evaluate
+from ..cells import base
+from ..cells.trace import Symbol, trace
+from . import on_torch  # noqa: F401  (teaches the operators torch's tensors)
 from .products import affine
 from .reference import raw_input
 
@@ -39,11 +42,45 @@ def unroll(cell, p, x, below, state):
     after = {}
     for name, leaf, kept, added in t.linear:
         start = state[name]
-        b = _whole(evaluate(added, values), start, T)
-        after[name] = b if kept is None else scan(_whole(evaluate(kept, values), start, T), b, start)
+        b = _whole(_evaluate(added, values), start, T)
+        after[name] = b if kept is None else scan(_whole(_evaluate(kept, values), start, T), b, start)
         values[leaf] = torch.cat([start[None], after[name][:-1]])  # the state that each step begins with
-    ups = {name: _whole(evaluate(symbol, values), start, T) for name, symbol in t.up.items()}
+    ups = {name: _whole(_evaluate(symbol, values), start, T) for name, symbol in t.up.items()}
     return ups, {name: after[name][-1] for name in cell.states}
+
+
+_ARITHMETIC = {
+    "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "%": operator.mod,
+    "==": operator.eq, ">=": operator.ge, "@": operator.matmul,
+}  # fmt: skip
+
+
+def _evaluate(symbol, values: dict):
+    """The value of a symbol, as autograd sees it, from those in `values`; what it is made of is added to them."""
+    if not isinstance(symbol, Symbol):
+        return symbol
+    if symbol not in values:
+        values[symbol] = _function(symbol.operator)(*(_evaluate(a, values) for a in symbol.arguments))
+    return values[symbol]
+
+
+def _function(name):
+    return _Tanh.apply if name == "tanh" else _ARITHMETIC.get(name) or base.OPERATORS[name]
+
+
+class _Tanh(torch.autograd.Function):
+    """The hyperbolic tangent by way of the logistic function, which torch computes several times as fast."""
+
+    @staticmethod
+    def forward(ctx, a):
+        y = torch.sigmoid(2 * a).mul_(2).sub_(1)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx, slope):
+        (y,) = ctx.saved_tensors
+        return torch.ops.aten.tanh_backward(slope, y)
 
 
 def _whole(value, like, steps):

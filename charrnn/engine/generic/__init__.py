@@ -3,8 +3,9 @@
 Forward, a step is one product per bundle of left sides and a few calls into buffers made once; only the rows (what the
 products give) and the states are kept. Backward, the arithmetic between the cuts (`cut.py`) is pointwise: each number
 of a node depends on one number of each row and state that it reads. So once rows and states are known it no longer
-depends on time, and autograd gives its slopes for a block of many steps at once; what remains to be done step by step
-is one product per bundle and one multiplication per slope. Weight gradients are one product per block.
+depends on time, and its slopes, which the chain rule finds in symbols (`slopes.py`), are computed for a block of many
+steps at once; what remains to be done step by step is one product per bundle and one multiplication per slope. Weight
+gradients are one product per block.
 
 All arrays inside are feature-major, (T, n, B): a part of the rows is contiguous, and products are at their fastest.
 """
@@ -12,12 +13,11 @@ All arrays inside are feature-major, (T, n, B): a part of the rows is contiguous
 import torch
 from torch.autograd.function import once_differentiable
 
-from ...cells.trace import ordered
+from ...cells.trace import evaluate, ordered
 from ..reference import raw_input
 from .backward import Backward
 from .forward import Forward
 from .layout import Layout, X
-from .pointwise import evaluate
 
 
 def refuses(cell, like) -> str:
@@ -50,8 +50,7 @@ def unroll(cell, p, x, below, state):
 
 def _fixed(symbol, p):
     """What vectors alone decide, (n,)."""
-    leaves = [leaf for leaf in ordered([symbol]) if leaf.operator == "leaf"]
-    return evaluate(symbol, {leaf: getattr(p.v, leaf.arguments[0][2:]) for leaf in leaves})
+    return evaluate(ordered([symbol]), lambda name: getattr(p.v, name[2:]))[symbol]
 
 
 class _Unroll(torch.autograd.Function):

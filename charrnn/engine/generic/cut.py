@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from ...cells.trace import Symbol, ordered, trace
+from .slopes import slopes
 
 
 @dataclass(eq=False)
@@ -27,6 +28,9 @@ class Node:
 
     symbol: Symbol
     leaves: list[Symbol] = field(default_factory=list)  # what its arithmetic reads: rows, states, nodes, v, below, raw
+    slopes: dict = field(
+        default_factory=dict
+    )  # its derivative by each of them that it changes with: a symbol, a number
 
 
 class Cut:
@@ -52,6 +56,7 @@ class Cut:
         self._add_lefts()
         for node in self.nodes.values():
             node.leaves = self._leaves(node)
+            node.slopes = slopes(self.inside(node))
         self.row_of = {row.symbol: row for row in self._rows}
         self.readers = {row.symbol: [] for row in self._rows}  # the symbols that use a row in arithmetic
         self.uses = {}  # how often a symbol is used in arithmetic

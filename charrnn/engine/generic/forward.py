@@ -22,7 +22,7 @@ class Forward:
         self.precision = Precision(self.like)  # of the products; all else is as precise as the states
         self.rows = self.like.new_empty(T if keep else 1, layout.size, B)
         self._make_buffers()
-        self.calls = Calls(self.like, B, self.cut.uses)
+        self.calls = Calls(self.like, self.cut.uses)
         self._place_leaves()
         self.begun, self.waiting = set(), {row: set() for row in self.cut.rows}
         for bundle in layout.bundles:

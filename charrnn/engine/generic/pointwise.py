@@ -1,6 +1,5 @@
-"""The arithmetic between the cuts of a step: as calls into buffers made once, and as autograd sees it."""
+"""The arithmetic between the cuts of a step, as calls into buffers made once."""
 
-import operator
 from itertools import product, repeat
 
 import numpy as np
@@ -10,10 +9,6 @@ from ...cells import base
 from ...cells.trace import Symbol
 from .. import on_torch  # noqa: F401  (teaches the operators torch's tensors)
 
-_ARITHMETIC = {
-    "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "%": operator.mod,
-    "==": operator.eq, ">=": operator.ge, "@": operator.matmul,
-}  # fmt: skip
 _INTO = {  # the place of the result stands last; it may be that of the first argument
     "+": lambda a, b, out: torch.add(a, b, out=out),
     "-": lambda a, b, out: torch.sub(a, b, out=out),
@@ -32,44 +27,17 @@ _INTO = {  # the place of the result stands last; it may be that of the first ar
     "copy": lambda a, out: out.copy_(a),
     "multiply-add": lambda a, b, c, out: torch.addcmul(a, b, c, out=out),
     "blend": lambda a, b, share, out: torch.lerp(a, b, share, out=out),
+    "sigmoid slope": lambda slope, y, out: torch.ops.aten.sigmoid_backward.grad_input(slope, y, grad_input=out),
+    "tanh slope": lambda slope, y, out: torch.ops.aten.tanh_backward.grad_input(slope, y, grad_input=out),
 }
 SMALL = 1 << 15  # numbers; torch computes fewer with one thread, and then numpy's tanh takes a third of its time
-
-
-def evaluate(symbol, values: dict):
-    """The value of a symbol, as autograd sees it, from those in `values`; what it is made of is added to them."""
-    if not isinstance(symbol, Symbol):
-        return symbol
-    if symbol not in values:
-        values[symbol] = _function(symbol.operator)(*(evaluate(a, values) for a in symbol.arguments))
-    return values[symbol]
-
-
-def _function(name):
-    own = {"tanh": _Tanh.apply, "copy": lambda a: a * 1}
-    return _ARITHMETIC.get(name) or own.get(name) or base.OPERATORS[name]
-
-
-class _Tanh(torch.autograd.Function):
-    """The hyperbolic tangent by way of the logistic function, which torch computes several times as fast."""
-
-    @staticmethod
-    def forward(ctx, a):
-        y = _INTO["tanh"](a, torch.empty_like(a))
-        ctx.save_for_backward(y)
-        return y
-
-    @staticmethod
-    def backward(ctx, slope):
-        (y,) = ctx.saved_tensors
-        return torch.ops.aten.tanh_backward(slope, y)
 
 
 class Calls:
     """Calls that are repeated at every step: what they read and write is an array, or a sequence of one per step."""
 
-    def __init__(self, like: torch.Tensor, lanes: int, uses: dict):
-        self.like, self.lanes, self.uses = like, lanes, uses
+    def __init__(self, like: torch.Tensor, uses: dict):
+        self.like, self.uses = like, uses
         self.functions, self.operands = [], []
         self.places, self.free = {}, set()  # where symbols are; those of them whose place may be written over
 
@@ -98,7 +66,7 @@ class Calls:
     def _is_small(self, place):
         like = self.like
         numpys = like.device.type == "cpu" and like.dtype in (torch.float32, torch.float64)
-        return numpys and _width(place) * self.lanes < SMALL
+        return numpys and _one(place).numel() < SMALL
 
     def compute(self, symbol, out=None):
         """The place of a symbol's value, with the calls that put it there; `out` where that is decided."""
@@ -116,11 +84,11 @@ class Calls:
         self.free.add(symbol)
         first = arguments[0]
         boolean = name in ("==", ">=")
-        width = max(_width(place) for place in places)
+        shape = torch.broadcast_shapes(*(_one(place).shape for place in places))
         mine = first in self.free and self.uses[first] == 1 and not boolean
-        if mine and _width(places[0]) == width and places[0].dtype == self.like.dtype:
+        if mine and places[0].shape == shape and places[0].dtype == self.like.dtype:
             return places[0]
-        return self.like.new_empty(width, self.lanes, dtype=torch.bool if boolean else self.like.dtype)
+        return self.like.new_empty(shape, dtype=torch.bool if boolean else self.like.dtype)
 
 
 def _in_numpy(place):
@@ -128,9 +96,9 @@ def _in_numpy(place):
     return place.numpy() if isinstance(place, torch.Tensor) else [tensor.numpy() for tensor in place]
 
 
-def _width(place):
-    tensor = place if isinstance(place, torch.Tensor) else place[0]
-    return tensor.shape[0] if tensor.dim() else 1
+def _one(place):
+    """The place at one of the steps."""
+    return place if isinstance(place, torch.Tensor) else place[0]
 
 
 def _fused(symbol, uses):

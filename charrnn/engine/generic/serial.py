@@ -17,7 +17,7 @@ class Serial:
         self.done, self.layout, self.cut, self.rows, self.size = done, done.layout, done.cut, rows, size
         self.before = {node: _backwards(a[:size]) for node, a in slope.items()}
         self.after = {node: _backwards(a[1 : size + 1]) for node, a in slope.items()}
-        self.calls, self.written = Calls(done.like, done.B, {}), set()
+        self.calls, self.written = Calls(done.like, {}), set()
 
     def run(self, again):
         """All steps, with the slopes of the nodes computed `again`."""
