@@ -299,6 +299,24 @@ def test_calls_do_what_the_symbols_say(symbol, count):
         assert torch.equal(values[name], before[name])
 
 
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_the_remainder_of_powers_of_two_is_exact(kind):
+    """Also of what is no whole number, and below 0."""
+    random, periods = np.random.default_rng(5), 2.0 ** np.arange(12)
+    values = np.concatenate([random.normal(0, 10.0**e, (50, 12)) for e in range(-8, 9)])
+    values = torch.tensor(
+        np.concatenate([values, values.round(), periods * random.integers(0, 99, (50, 12))]), dtype=kind
+    )
+    period = torch.tensor(periods, dtype=kind).expand_as(values)
+    for symbol, place in ((a % b, values.clone()), ((a + 0) % b, None)):  # in a place of its own, and over a's
+        calls = Calls(values, uses(symbol))
+        calls.places = {a: values, b: period}
+        result = calls.compute(symbol, place)
+        calls.run(1)
+        assert torch.equal(result, torch.remainder(values, period))
+        assert len(calls.functions) == 3 + (place is None)
+
+
 @pytest.mark.parametrize(
     "symbol",
     [

