@@ -200,9 +200,14 @@ def evaluate(symbols, leaf):
         if symbol.operator == "leaf":
             values[symbol] = leaf(symbol.arguments[0])
         else:
-            function = _FUNCTIONS.get(symbol.operator) or base.OPERATORS[symbol.operator]
-            values[symbol] = function(*(values[a] if isinstance(a, Symbol) else a for a in symbol.arguments))
+            arguments = (values[a] if isinstance(a, Symbol) else a for a in symbol.arguments)
+            values[symbol] = function(symbol.operator)(*arguments)
     return values
+
+
+def function(name):
+    """What an operator of a step computes, on values of any kind."""
+    return _FUNCTIONS.get(name) or base.OPERATORS[name]
 
 
 trace = lru_cache(maxsize=None)(Trace)

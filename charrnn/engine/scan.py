@@ -5,13 +5,10 @@ computed for all time steps together, and so is everything that reads the states
 number of steps that grows with the logarithm of the length only.
 """
 
-import operator
-
 import torch
 from torch.autograd.function import once_differentiable
 
-from ..cells import base
-from ..cells.trace import Symbol, trace
+from ..cells.trace import Symbol, function, trace
 from . import on_torch  # noqa: F401  (teaches the operators torch's tensors)
 from .products import affine
 from .reference import raw_input
@@ -49,23 +46,14 @@ def unroll(cell, p, x, below, state):
     return ups, {name: after[name][-1] for name in cell.states}
 
 
-_ARITHMETIC = {
-    "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "%": operator.mod,
-    "==": operator.eq, ">=": operator.ge, "@": operator.matmul,
-}  # fmt: skip
-
-
 def _evaluate(symbol, values: dict):
     """The value of a symbol, as autograd sees it, from those in `values`; what it is made of is added to them."""
     if not isinstance(symbol, Symbol):
         return symbol
     if symbol not in values:
-        values[symbol] = _function(symbol.operator)(*(_evaluate(a, values) for a in symbol.arguments))
+        own = _Tanh.apply if symbol.operator == "tanh" else function(symbol.operator)
+        values[symbol] = own(*(_evaluate(a, values) for a in symbol.arguments))
     return values[symbol]
-
-
-def _function(name):
-    return _Tanh.apply if name == "tanh" else _ARITHMETIC.get(name) or base.OPERATORS[name]
 
 
 class _Tanh(torch.autograd.Function):
