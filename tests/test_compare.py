@@ -497,7 +497,8 @@ def test_a_comparison_that_was_interrupted_goes_on(charrnn, corpus, here, done, 
 
 
 def test_runs_side_by_side_are_those_of_one_after_the_other(charrnn, corpus, here, monkeypatch):
-    monkeypatch.setattr(compare_cli, "processors", lambda: 4)
+    for module in (cli, compare_cli):
+        monkeypatch.setattr(module, "processors", lambda: 4)
     more = ("--cells", "rnn,lstm,gru", "--seeds", 1, "--lrs", ".001,.01", *TINY)
     assert charrnn("compare", corpus, *more, "--threads", 2, "--out", "one").status == 0
     here.clear()

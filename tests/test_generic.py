@@ -1,5 +1,6 @@
 """The generic engine against the reference, for every cell, and the parts that it is made of."""
 
+import itertools
 import weakref
 from itertools import pairwise
 
@@ -80,8 +81,13 @@ def test_products_of_all_widths(small, columns, transposed, monkeypatch):
         np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=2e-4)
 
 
-@pytest.mark.parametrize("name", ["lstm", "gru-cho", "mogrifier"])
-@pytest.mark.parametrize("large", [True, False])
+@pytest.mark.parametrize(
+    ("name", "large"),
+    [
+        *itertools.product(["lstm", "gru-cho", "mogrifier"], [True, False]),
+        ("mut1", True),
+    ],  # whose raw input is projected
+)
 def test_mixed_precision_rounds_the_large_products_alone(name, large, monkeypatch):
     """Within 0.05, since bfloat16 has 8 bits; states stay float32, and gradients come in the weights' precision."""
     monkeypatch.setattr(products, "COARSE", 0 if large else 10**9)

@@ -40,7 +40,7 @@ def unroll(cell, p, x, below, state):
         elif family == "below":
             given[name] = below[own] if own in below else torch.zeros_like(state[cell.states[0]][0])
         elif family == "x":
-            given[name] = raw_input(p, x)
+            given[name] = raw_input(p, x).to(state[cell.states[0]].dtype)  # also where it is projected in another
         elif family == "fixed":
             given[name] = _fixed(layout.cut.fixed[name], p)
     results = _Unroll.apply(layout, torch.is_grad_enabled(), x.shape[:2], tuple(given), *given.values())
