@@ -28,9 +28,7 @@ class Node:
 
     symbol: Symbol
     leaves: list[Symbol] = field(default_factory=list)  # what its arithmetic reads: rows, states, nodes, v, below, raw
-    slopes: dict = field(
-        default_factory=dict
-    )  # its derivative by each of them that it changes with: a symbol, a number
+    slopes: dict = field(default_factory=dict)  # its derivative by each that it changes with: a symbol or a number
 
 
 class Cut:
