@@ -20,7 +20,7 @@ from charrnn import cells, checkpoint, evaluate, train
 from charrnn.cli.session import _model
 from charrnn.config import Config
 from charrnn.corpus import Reading, open_corpus
-from charrnn.engine import choose, reference
+from charrnn.engine import choose, products, reference
 from charrnn.errors import Diverged, Interrupted
 from charrnn.evaluate import Score, score, windows
 from charrnn.model import Model
@@ -646,8 +646,9 @@ def test_every_cell_trains(training, name):
     assert one.trainer.engine == ("native" if name in kernels else "scan" if name in linear else "generic")
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru-cho"])
-def test_bfloat16_runs_and_resumes_exactly(training, cell):
+@pytest.mark.parametrize("cell", ["lstm", "gru-cho", "mut1", "qrnn"])
+def test_bfloat16_runs_and_resumes_exactly(training, cell, monkeypatch):
+    monkeypatch.setattr(products, "COARSE", 0)  # small products would be left alone
     given = dict(cell=cell, precision="bfloat16", dropout=0.2, steps=12)
     whole = training(**given)()
     losses = [row["nats"] for row in whole.of("train")]

@@ -5,10 +5,10 @@ from ...cells.trace import Symbol
 
 RULES = {  # for y = f(*arguments): from the slope g of a result by y to those by its arguments, symbols or numbers
     "+": lambda g, y, a, b: (g, g),
-    "-": lambda g, y, a, b: (g, _minus(g)),
+    "-": lambda g, y, a, b: (g, -g),
     "*": lambda g, y, a, b: (_times(g, b), _times(g, a)),
-    "/": lambda g, y, a, b: (g / b, _minus(_times(g, y) / b)),
-    "%": lambda g, y, a, b: (g, _minus(_times(g, (a - y) / b))),
+    "/": lambda g, y, a, b: (g / b, -(_times(g, y) / b)),
+    "%": lambda g, y, a, b: (g, -_times(g, (a - y) / b)),
     "sigmoid": lambda g, y, a: (Symbol("sigmoid slope", g, y),),
     "tanh": lambda g, y, a: (Symbol("tanh slope", g, y),),
     "relu": lambda g, y, a: (where(a >= 0, g, 0),),
@@ -45,10 +45,6 @@ def _times(a, b):
 
 def _is_one(a):
     return not isinstance(a, Symbol) and a == 1
-
-
-def _minus(a):
-    return -a
 
 
 def _sum(a, b):
