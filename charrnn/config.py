@@ -49,7 +49,7 @@ class Config:
     orthogonal: bool = setting(True, "Let recurrent matrices begin orthogonal; or else uniform, as others do.", MODEL)
     unigram: bool = setting(True, "Let the softmax begin with the symbols' frequencies; or else with none.", MODEL)
     attention: int = setting(0, "Past outputs of the top layer that one attention head sees; 0 for no head.", MODEL)
-    members: int = setting(1, "Models trained side by side; what they expect is averaged.", MODEL)
+    members: int = setting(1, "Models trained side by side; their logits are averaged.", MODEL)
 
     dropout: float = setting(0.1, "Locked dropout on what each layer gives, 0 to below 1.", NOISE, free=True)
     dropout_input: float = setting(0.0, "The same on what enters the first layer.", NOISE, free=True)

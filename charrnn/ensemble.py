@@ -16,7 +16,8 @@ def run(cell, p, x, below, state):
 class Ensemble:
     """Models of the same symbols as one that evaluate and adapt can read with, on torch tensors.
 
-    The probability of a symbol is the mean of what the members give it. The state is that of all their layers.
+    Their logits are averaged, so that the probability of a symbol goes by the geometric mean of what the members give
+    it (a logarithmic opinion pool, Heskes 1998). The state is that of all their layers.
     """
 
     def __init__(self, members: list):
@@ -37,14 +38,13 @@ class Ensemble:
         ]
 
     def forward(self, p: list, ids, state: list[dict], run):
-        """As Model.forward; what stands for the logits are the logarithms of the mean probabilities, but for a
-        constant, which no softmax sees."""
+        """As Model.forward."""
         expected, after = [], []
         for member, bound, before in zip(self.members, p, self.states(state), strict=True):
             logits, own = member.forward(bound, ids, before, run)
-            expected.append(logits.log_softmax(-1))  # (T, B, V)
+            expected.append(logits)  # (T, B, V)
             after += own
-        return torch.stack(expected).logsumexp(0), after
+        return torch.stack(expected).mean(0), after
 
     def states(self, state: list[dict]) -> list[list[dict]]:
         """The state of each member."""

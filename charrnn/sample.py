@@ -98,7 +98,7 @@ class Sampler:
 
 
 class SamplerEnsemble:
-    """Several samplers of the same symbols as one: the probability of a symbol is the mean of what they give it."""
+    """Several samplers of the same symbols as one, whose logits are averaged, as in ensemble.Ensemble."""
 
     def __init__(self, samplers: list[Sampler]):
         self.samplers = samplers
@@ -108,15 +108,15 @@ class SamplerEnsemble:
         return [layer for sampler in self.samplers for layer in sampler.start()]
 
     def step(self, ids: np.ndarray, state: list[dict]) -> tuple[np.ndarray, list[dict]]:
-        """As Sampler.step; the logits are the logarithms of the mean probabilities, but for a constant."""
+        """As Sampler.step."""
         expected, after, first = [], [], 0
         for sampler in self.samplers:
             carried = sampler.model.carried
             logits, own = sampler.step(ids, state[first : first + carried])
-            expected.append(logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True))
+            expected.append(logits)
             after += own
             first += carried
-        return np.logaddexp.reduce(expected), after
+        return np.mean(expected, axis=0), after
 
 
 def sampler(members: list[tuple[Model, dict]]) -> Sampler | SamplerEnsemble:

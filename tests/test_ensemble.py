@@ -1,4 +1,4 @@
-"""Ensembles: probabilities averaged symbol by symbol, vocabularies matched by what their symbols are, text drawn."""
+"""Ensembles: logits averaged symbol by symbol, vocabularies matched by what their symbols are, text drawn."""
 
 import json
 import math
@@ -90,9 +90,15 @@ def probabilities(path, text, every=None):
     return np.array(rows)
 
 
+def pooled(paths, text, every=None):
+    """The geometric mean of the models' probabilities, made to sum to one."""
+    mean = np.prod([probabilities(path, text, every) for path in paths], axis=0) ** (1 / len(paths))
+    return mean / mean.sum(-1, keepdims=True)
+
+
 def expected(paths, text, first, every=None):
-    """Nats and accuracy of the mean of the models' probabilities."""
-    mean = sum(probabilities(path, text, every) for path in paths) / len(paths)
+    """Nats and accuracy of the models together."""
+    mean = pooled(paths, text, every)
     mean = mean[: len(mean) // every * every] if every else mean
     following = opened(first)[2].encode(text)[1 : len(mean) + 1]
     return -np.log(mean[np.arange(len(mean)), following]).mean(), (mean.argmax(-1) == following).mean()
@@ -101,7 +107,7 @@ def expected(paths, text, first, every=None):
 # ---- scores
 
 
-def test_probabilities_are_averaged(charrnn, trained, other):
+def test_logits_are_averaged(charrnn, trained, other):
     path = write("text.txt", LINES)
     (row,) = scores(charrnn, trained, path, "--ensemble", other)
     nats, right = expected([trained, other], LINES, trained)
@@ -111,7 +117,7 @@ def test_probabilities_are_averaged(charrnn, trained, other):
     (turned,) = scores(charrnn, other, path, "--ensemble", trained)
     assert turned["nats"] == pytest.approx(nats, abs=1e-6)
     alone = [scores(charrnn, member, path)[0]["nats"] for member in (trained, other)]
-    assert row["nats"] < sum(alone) / 2  # the logarithm is concave
+    assert row["nats"] < sum(alone) / 2  # geometric means sum to less than one
 
 
 def test_three(charrnn, trained, other):
@@ -147,7 +153,7 @@ def test_the_table(charrnn, trained, other):
     head, line, said = answer.out.splitlines()
     (row,) = scores(charrnn, trained, path, "--ensemble", other)
     assert f"{row['nats']:.4f}" in line.split() and head.split()[0] == "text"
-    assert said == f"ensemble of 2: the probabilities of {trained}, {other} averaged"
+    assert said == f"ensemble of 2: the logits of {trained}, {other} averaged"
 
 
 # ---- vocabularies
@@ -235,9 +241,9 @@ def test_an_ensemble_adapts(charrnn, trained, other):
 # ---- drawing text
 
 
-def test_sampled_probabilities_are_averaged(trained, other):
+def test_logits_are_averaged_where_text_is_drawn(trained, other):
     """The members' own softmaxes in float64, over 60 steps; 1e-5: float32."""
-    mean = (probabilities(trained, LINES[:60]) + probabilities(other, LINES[:60])) / 2
+    mean = pooled([trained, other], LINES[:60])
     samplers = [Sampler(*opened(path)[:2]) for path in (trained, other)]
     both = SamplerEnsemble(samplers)
     state = both.start()

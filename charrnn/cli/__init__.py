@@ -120,7 +120,7 @@ WHOLE = {"parser": whole, "metavar": "<int>"}
 NUMBER = {"parser": number, "metavar": "<float>"}
 Others = Annotated[  # the option --ensemble of a command that reads with several models as one
     list[Path] | None,
-    typer.Option(help="Average the probabilities with this checkpoint's; may be repeated.", show_default=False),
+    typer.Option(help="Average the logits with this checkpoint's; may be repeated.", show_default=False),
 ]
 
 

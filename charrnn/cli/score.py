@@ -142,7 +142,7 @@ def _print_tables(rows):
         where = f"fitted on the last {fitted:,} characters of the training part" if fitted else "as typed"
         print(f"dynamic: {_described(dynamic[0])},\n         {where}")
     if several := rows[0].get("ensemble"):
-        print(f"ensemble of {len(several)}: the probabilities of {', '.join(several)} averaged")
+        print(f"ensemble of {len(several)}: the logits of {', '.join(several)} averaged")
 
 
 def _described(settings):
