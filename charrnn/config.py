@@ -22,8 +22,7 @@ def setting(default, help, group, *, free=False):
 
 
 PLANNED = (  # what train chooses where it was not typed
-    "precision", "seq_len", "batch_size", "layers", "members", "hidden", "dropout", "weight_drop", "state_reset", "ema",
-    "lr",
+    "precision", "seq_len", "batch_size", "layers", "members", "hidden", "dropout", "weight_drop", "state_reset", "lr",
 )  # fmt: skip
 LENGTHS = ("steps", "epochs", "time")  # of a run; one of them is given
 NOISES = ("dropout", "dropout_input", "dropout_output", "weight_drop", "zoneout", "state_reset")  # rates

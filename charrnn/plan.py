@@ -23,7 +23,6 @@ FEWEST = 8  # lanes
 DROPOUT = ((6, 0.0), (17, 0.1), (28, 0.2), (80, 0.3), (150, 0.4), (math.inf, 0.5))  # up to so much exposure
 WEIGHT_DROP = ((6, 0.0), (18, 0.1), (80, 0.2), (math.inf, 0.3))  # the same for recurrent matrices, times the members
 STATE_RESET = ((6, 0.0), (math.inf, 0.02))
-AVERAGED = 0.05  # share of the steps that the average of the weights is over
 RATE, WIDTH = 4e-3, 256  # the peak rate of this width; it falls with the root of the width
 
 
@@ -174,10 +173,6 @@ def _by_exposure(rates, config, means, forgiven=1):
     return rate, f"each character is read {epochs:.2f} times, and there are {weights:.2f} weights for each"
 
 
-def _ema(config, means):
-    return AVERAGED, f"the last {AVERAGED:.0%} of the steps; the better of the two is kept"
-
-
 def _lr(config, means):
     rate = RATE * min(1.0, (WIDTH / config.hidden) ** 0.5)
     return float(f"{rate:.2g}"), f"for {config.hidden} units"
@@ -189,7 +184,6 @@ def _many(characters):
 
 _CHOOSERS = {
     "precision": _precision, "seq_len": _seq_len, "batch_size": _batch_size, "layers": _layers, "members": _members,
-    "hidden": _hidden, "dropout": _dropout, "weight_drop": _weight_drop, "state_reset": _state_reset, "ema": _ema,
-    "lr": _lr,
+    "hidden": _hidden, "dropout": _dropout, "weight_drop": _weight_drop, "state_reset": _state_reset, "lr": _lr,
 }  # fmt: skip
 assert _CHOOSERS.keys() == set(PLANNED)

@@ -29,7 +29,6 @@ TYPED = dict(
     dropout=0.25,
     weight_drop=0.1,
     state_reset=0.2,
-    ema=0.5,
     precision="bfloat16",
 )
 
