@@ -6,7 +6,7 @@ Everything random is a function of the seed and the step; everything else that t
 
 import math
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -22,9 +22,9 @@ from .evaluate import LANES, score, zeros
 from .model import Model, apart
 from .noise import Noise
 from .optim import Optimizer, schedule
-from .plan import EPOCHS, STEPS, work
+from .plan import EPOCHS, STEPS
 from .run import Run
-from .stream import Stream, draws
+from .stream import Stream
 
 EVALUATIONS = 10  # in a run, where --eval-every does not say otherwise
 ROWS = 100  # of the training loss in a run scheduled by steps; one scheduled by time has one every ROW_STEPS
@@ -383,21 +383,6 @@ def step_seconds(trainer: Trainer) -> float:
         times.append(time.monotonic() - start)
         trainer.optimizer.clear()
     return min(times)
-
-
-def multiplications(config: Config, model: Model, device: str, spent: float = 2.0) -> float:
-    """How many a second training makes here (plan.work says of what), from the quickest step of about two seconds."""
-    random = draws(config.seed, "probe")
-    ids = random.integers(model.symbols, size=2 * config.batch_size * config.seq_len)
-    stream = Stream(ids, config.batch_size, config.seq_len, config.seed)
-    quiet = {"say": lambda *_, **__: None, "stop": lambda: None, "preview": None}
-    single = replace(config, time=None, epochs=None, steps=1, members=1)
-    trainer = Trainer(single, model, None, stream, device, **quiet)
-    trainer.begin(model.initial_weights(random, np.full(model.symbols, 1 / model.symbols)))
-    until, quickest = time.monotonic() + spent, math.inf
-    while time.monotonic() < until:
-        quickest = min(quickest, step_seconds(trainer))
-    return work(model) * config.batch_size * config.seq_len / quickest
 
 
 def _plain(value):

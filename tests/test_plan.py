@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from charrnn import checkpoint, train
 from charrnn.cells import classes, make
+from charrnn.cli import planning
 from charrnn.config import PLANNED, Config, read_toml
 from charrnn.engine import products
 from charrnn.model import Model
@@ -224,11 +225,11 @@ def test_what_is_measured_is_the_quickest_step(monkeypatch):
         clock[0] += (took_now := next(took))
         return took_now
 
-    monkeypatch.setattr(train.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(planning.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(train, "step_seconds", step)
     model = Model("gru", symbols=9, embed=3, hidden=5, layers=1)
     config = Config(cell="gru", embed=3, hidden=5, layers=1, batch_size=4, seq_len=6)
-    assert train.multiplications(config, model, "cpu", 7.0) == pytest.approx(work(model) * 4 * 6 / 2.0)
+    assert planning.multiplications(config, model, "cpu", 7.0) == pytest.approx(work(model) * 4 * 6 / 2.0)
     assert next(took) == 9.0
 
 
@@ -241,7 +242,7 @@ def probe(monkeypatch):
         asked.append(model)
         return 1e9
 
-    monkeypatch.setattr(train, "multiplications", measured)
+    monkeypatch.setattr(planning, "multiplications", measured)
     return asked
 
 

@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import math
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
@@ -71,7 +73,6 @@ def planned(typed: dict, corpus) -> tuple[Config, list]:
     from ..engine.allocator import keep_buffers
     from ..plan import Means
     from ..plan import plan as choices_for
-    from ..train import multiplications
     from .session import _device, _model, _threads
 
     config, symbols = Config(**typed), len(corpus.vocabulary)
@@ -93,3 +94,24 @@ def told(choices: list) -> list[tuple[str, str]]:
     grouped = itertools.groupby(choices, lambda choice: choice.reason)
     rows = [f"{', '.join(f'{flag(c.name)} {c.value}' for c in group)}: {reason}" for reason, group in grouped]
     return [("" if number else "plan", row) for number, row in enumerate(rows)]
+
+
+def multiplications(config: Config, model, device: str, spent: float = 2.0) -> float:
+    """How many a second training makes here (plan.work says of what), from the quickest step of about two seconds."""
+    import numpy as np
+
+    from .. import train
+    from ..plan import work
+    from ..stream import Stream, draws
+
+    random = draws(config.seed, "probe")
+    ids = random.integers(model.symbols, size=2 * config.batch_size * config.seq_len)
+    stream = Stream(ids, config.batch_size, config.seq_len, config.seed)
+    quiet = {"say": lambda *_, **__: None, "stop": lambda: None, "preview": None}
+    single = replace(config, time=None, epochs=None, steps=1, members=1)
+    trainer = train.Trainer(single, model, None, stream, device, **quiet)
+    trainer.begin(model.initial_weights(random, np.full(model.symbols, 1 / model.symbols)))
+    until, quickest = time.monotonic() + spent, math.inf
+    while time.monotonic() < until:
+        quickest = min(quickest, train.step_seconds(trainer))
+    return work(model) * config.batch_size * config.seq_len / quickest
