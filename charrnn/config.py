@@ -22,7 +22,8 @@ def setting(default, help, group, *, free=False):
 
 
 PLANNED = (  # what train chooses where it was not typed
-    "precision", "seq_len", "batch_size", "layers", "members", "hidden", "dropout", "weight_drop", "state_reset", "lr",
+    "precision", "seq_len", "batch_size", "layers", "members", "hidden", "dropout", "weight_drop", "state_reset",
+    "softmax_temperature", "lr",
 )  # fmt: skip
 LENGTHS = ("steps", "epochs", "time")  # of a run; one of them is given
 NOISES = ("dropout", "dropout_input", "dropout_output", "weight_drop", "zoneout", "state_reset")  # rates
@@ -87,6 +88,9 @@ class Config:
     time: str | None = setting(
         None, "Train for so long: 90s, 5m, 1h30m; not repeatable to the bit.", TRAINING, free=True
     )
+    softmax_temperature: float = setting(
+        1.0, "What logits are divided by wherever a model is scored and kept.", TRAINING, free=True
+    )
     patience: int | None = setting(None, "Stop after so many evaluations without a better one.", TRAINING, free=True)
     seed: int = setting(1, "Seed of every random draw.", TRAINING)
 
@@ -107,7 +111,7 @@ class Config:
         _at_least(
             self, 0, "attention", "clip", "weight_decay", "seed", "threads", "eval_every", "save_every", "sample_length"
         )
-        for name in ("lr", "epochs"):
+        for name in ("lr", "epochs", "softmax_temperature"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise UsageError(f"{flag(name)} {value}: must be a number greater than 0")

@@ -225,6 +225,12 @@ def apart(weights: dict, members: int) -> list[dict]:
     return found
 
 
+def tempered(weights: dict, temperature: float) -> dict:
+    """The weights of one model or several with all their logits divided by a temperature."""
+    heads = ("head.W", "head.b")
+    return {name: array / temperature if name.endswith(heads) else array for name, array in weights.items()}
+
+
 def mask_count(cell, name, n, size):
     """How many of an array's `size` numbers are there once the cell's mask is laid over it."""
     mask = cell.masks(n).get(name)

@@ -20,9 +20,10 @@ READ = 5  # characters that a run should read for each weight that they meet: wi
 LEARNED = 1200  # times N^(2/3): so many weights for N characters; with more, a text is only learned by heart sooner
 WHOLE = 24  # steps that an epoch should have at least; lanes are halved for it
 FEWEST = 8  # lanes
-DROPOUT = ((6, 0.0), (17, 0.1), (28, 0.2), (80, 0.3), (150, 0.4), (math.inf, 0.5))  # up to so much exposure
+DROPOUT = ((6, 0.0), (17, 0.1), (40, 0.2), (80, 0.3), (150, 0.4), (math.inf, 0.5))  # up to so much exposure
 WEIGHT_DROP = ((6, 0.0), (18, 0.1), (80, 0.2), (math.inf, 0.3))  # the same for recurrent matrices, times the members
 STATE_RESET = ((6, 0.0), (math.inf, 0.02))
+TEMPERATURE = ((2, 1.0), (12, 1.1), (25, 1.15), (math.inf, 1.2))  # of the softmax, again by exposure
 RATE, WIDTH = 4e-3, 256  # the peak rate of this width; it falls with the root of the width
 
 
@@ -164,8 +165,12 @@ def _state_reset(config, means):
     return _by_exposure(STATE_RESET, config, means)
 
 
+def _softmax_temperature(config, means):
+    return _by_exposure(TEMPERATURE, config, means)
+
+
 def _by_exposure(rates, config, means, forgiven=1):
-    """A rate by how much is learned by heart: how often a text is read, times the root of the layers' weights for each
+    """A value by how much is learned by heart: how often a text is read, times the root of the layers' weights for each
     of its characters; each of the bounds is `forgiven` times as high."""
     layers = sum(size for part, size in _model(config, means).count().items() if part.startswith("layer"))
     epochs, weights = reads(config, means) / means.characters, layers / means.characters
@@ -184,6 +189,7 @@ def _many(characters):
 
 _CHOOSERS = {
     "precision": _precision, "seq_len": _seq_len, "batch_size": _batch_size, "layers": _layers, "members": _members,
-    "hidden": _hidden, "dropout": _dropout, "weight_drop": _weight_drop, "state_reset": _state_reset, "lr": _lr,
+    "hidden": _hidden, "dropout": _dropout, "weight_drop": _weight_drop, "state_reset": _state_reset,
+    "softmax_temperature": _softmax_temperature, "lr": _lr,
 }  # fmt: skip
 assert _CHOOSERS.keys() == set(PLANNED)

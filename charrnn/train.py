@@ -19,7 +19,7 @@ from .engine import choose, on_numpy, on_torch  # noqa: F401  (both teach the op
 from .ensemble import Ensemble
 from .errors import Diverged, Interrupted
 from .evaluate import LANES, score, zeros
-from .model import Model, apart
+from .model import Model, apart, tempered
 from .noise import Noise
 from .optim import Optimizer, schedule
 from .plan import EPOCHS, STEPS
@@ -281,9 +281,10 @@ class Trainer:
     def _evaluate(self):
         """Scores the whole validation part; keeps the best weights, and this moment as a good one."""
         c, began = self.counters, time.monotonic()
-        scored = {name: self._scored(weights) for name, weights in self._candidates().items()}
+        candidates = self._candidates()
+        scored = {name: self._scored(weights) for name, weights in candidates.items()}
         chosen = min(scored, key=lambda name: scored[name]["nats"])
-        result, weights = scored[chosen], self._candidates()[chosen]
+        result, weights = scored[chosen], candidates[chosen]
         sample = self._sample(weights) if self._sound(result["nats"]) else None
         c.evaluated, c.milestone = c.step, int(EVALUATIONS * self.progress())
         better = result["nats"] < c.best_nats
@@ -302,8 +303,10 @@ class Trainer:
         c.evaluating += time.monotonic() - began
 
     def _candidates(self):
-        """The weights that an evaluation chooses from: as they are and, once that is another thing, averaged."""
-        return {"raw": self.weights} | ({"averaged": self.average} if self.average and self.counters.step else {})
+        """The weights that an evaluation chooses from: as they are and, once that is another thing, averaged; both with
+        the temperature of the softmax in them (Guo, Pleiss, Sun & Weinberger 2017)."""
+        found = {"raw": self.weights} | ({"averaged": self.average} if self.average and self.counters.step else {})
+        return {name: tempered(weights, self.config.softmax_temperature) for name, weights in found.items()}
 
     def _scored(self, weights):
         part = self.corpus.part("val")

@@ -30,6 +30,7 @@ TYPED = dict(
     dropout=0.25,
     weight_drop=0.1,
     state_reset=0.2,
+    softmax_temperature=1.3,
     precision="bfloat16",
 )
 

@@ -21,9 +21,10 @@ from charrnn.cli.session import _model
 from charrnn.config import Config
 from charrnn.corpus import Reading, open_corpus
 from charrnn.engine import choose, products, reference
+from charrnn.ensemble import Ensemble
 from charrnn.errors import Diverged, Interrupted
 from charrnn.evaluate import Score, score, windows
-from charrnn.model import Model
+from charrnn.model import Model, joined, tempered
 from charrnn.noise import Noise
 from charrnn.optim import FLOOR, Optimizer, schedule
 from charrnn.run import BLOCK, Run
@@ -248,6 +249,36 @@ def test_of_the_weights_and_their_average_the_better_is_kept(training, monkeypat
     sets["averaged"] = {k.removeprefix("average."): a for k, a in arrays.items() if k.startswith("average.")}
     assert same(weights_of(one.folder, "best.pt"), sets[best])
     assert not same(sets[best], sets[other])
+
+
+# ---- the temperature of the softmax
+
+
+def test_logits_are_divided_by_the_temperature_whatever_the_number_of_models():
+    model, weights = model_of()
+    for whole, some in ((model, weights), (Ensemble([model] * 2), joined([weights, model_of(scale=2.0)[1]]))):
+        state = whole.initial_state(lambda: torch.zeros(1, model.hidden, dtype=torch.float64))
+        ids = torch.tensor(text(20).astype(np.int64))[:, None]
+        plain, warm = (
+            whole.forward(whole.bind(held), ids, state, run_of(model))[0]
+            for held in (tensors(some), tempered(tensors(some), 1.3))
+        )
+        assert torch.allclose(plain / 1.3, warm, rtol=0, atol=1e-12)
+
+
+def test_what_is_kept_as_the_best_has_the_temperature_in_it_and_training_does_not(training):
+    warm, plain = (training(softmax_temperature=t, lr=0.03, eval_every=20, ema=0.2)() for t in (1.25, 1.0))
+    assert same(warm.arrays(), plain.arrays())  # what training goes on from
+    assert [row["nats"] for row in warm.of("eval")] != [row["nats"] for row in plain.of("eval")]
+    best = warm.trainer.counters.best_step
+    assert best == plain.trainer.counters.best_step == 20
+    kept = {one: weights_of(one.folder, "best.pt") for one in (warm, plain)}
+    for name, array in kept[plain].items():
+        expected = array / np.float32(1.25) if name.startswith("head.") else array
+        np.testing.assert_allclose(kept[warm][name], expected, rtol=1e-6)
+    part, model = plain.trainer.corpus.part("val"), plain.model
+    flat = score(model, tempered(tensors(kept[plain], torch.float32), 1.25), part, run_of(model, "native"))
+    assert warm.result["nats"] == pytest.approx(flat.summary()["nats"], abs=1e-6)
 
 
 def test_a_rollback_takes_the_average_back_as_well(training):
