@@ -23,7 +23,7 @@ FEWEST = 8  # lanes
 DROPOUT = ((6, 0.0), (17, 0.1), (40, 0.2), (80, 0.3), (150, 0.4), (math.inf, 0.5))  # up to so much exposure
 WEIGHT_DROP = ((6, 0.0), (18, 0.1), (80, 0.2), (math.inf, 0.3))  # the same for recurrent matrices, times the members
 STATE_RESET = ((6, 0.0), (math.inf, 0.02))
-TEMPERATURE = ((2, 1.0), (12, 1.1), (25, 1.15), (math.inf, 1.2))  # of the softmax, again by exposure
+TEMPERATURE = ((2, 1.0), (12, 1.1), (25, 1.15), (math.inf, 1.2))  # of the softmax, again by exposure, times the members
 RATE, WIDTH = 4e-3, 256  # the peak rate of this width; it falls with the root of the width
 
 
@@ -166,7 +166,7 @@ def _state_reset(config, means):
 
 
 def _softmax_temperature(config, means):
-    return _by_exposure(TEMPERATURE, config, means)
+    return _by_exposure(TEMPERATURE, config, means, config.members)  # together they are less sure
 
 
 def _by_exposure(rates, config, means, forgiven=1):
