@@ -81,15 +81,15 @@ class Config:
         "Also average the weights over so large a last share of the steps, and keep the better; 0 not to.",
         TRAINING,
     )
+    softmax_temperature: float = setting(
+        1.0, "What logits are divided by wherever a model is scored and kept.", TRAINING, free=True
+    )
     steps: int | None = setting(
         None, "Train for so many steps; 5000 as a rule, at most 60 epochs.", TRAINING, free=True
     )
     epochs: float | None = setting(None, "Train for so many passes over the text.", TRAINING, free=True)
     time: str | None = setting(
         None, "Train for so long: 90s, 5m, 1h30m; not repeatable to the bit.", TRAINING, free=True
-    )
-    softmax_temperature: float = setting(
-        1.0, "What logits are divided by wherever a model is scored and kept.", TRAINING, free=True
     )
     patience: int | None = setting(None, "Stop after so many evaluations without a better one.", TRAINING, free=True)
     seed: int = setting(1, "Seed of every random draw.", TRAINING)
