@@ -143,13 +143,18 @@ def test_the_more_often_a_text_is_read_the_more_is_dropped():
     assert [run.dropout for run in runs] == [0.0, 0.1, 0.1, 0.2, 0.3, 0.4, 0.5]
     assert [run.weight_drop for run in runs] == [0.0, 0.1, 0.1, 0.2, 0.2, 0.3, 0.3]
     assert [run.state_reset for run in runs] == [0.0, 0.02, 0.02, 0.02, 0.02, 0.02, 0.02]
+    assert [run.softmax_temperature for run in runs] == [1.0, 1.1, 1.15, 1.15, 1.2, 1.2, 1.2]
 
 
-def test_of_several_models_fewer_weights_are_dropped():
-    for epochs, rates in ((9.5, (0.1, 0.0)), (16.0, (0.1, 0.0)), (30.0, (0.2, 0.1)), (80.0, (0.2, 0.2))):
-        runs = [chosen({"epochs": epochs, "hidden": 256, "members": members}) for members in (1, 3)]
-        assert tuple(run.weight_drop for run in runs) == rates
-        assert runs[0] == replace(runs[1], members=1, weight_drop=runs[0].weight_drop)
+def test_of_several_models_fewer_weights_are_dropped_and_the_softmax_is_flattened_less():
+    rates = {9.5: (0.1, 0.0), 16.0: (0.1, 0.0), 30.0: (0.2, 0.1), 80.0: (0.2, 0.2)}
+    temperatures = {9.5: (1.1, 1.1), 16.0: (1.15, 1.1), 30.0: (1.2, 1.1), 80.0: (1.2, 1.15)}
+    for epochs in rates:
+        one, three = (chosen({"epochs": epochs, "hidden": 256, "members": members}) for members in (1, 3))
+        assert (one.weight_drop, three.weight_drop) == rates[epochs]
+        assert (one.softmax_temperature, three.softmax_temperature) == temperatures[epochs]
+        own = {name: getattr(one, name) for name in ("members", "weight_drop", "softmax_temperature")}
+        assert one == replace(three, **own)
 
 
 def test_the_more_weights_there_are_for_a_character_the_more_is_dropped():
