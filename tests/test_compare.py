@@ -8,6 +8,7 @@ import json
 import math
 import os
 import random
+import shutil
 import signal
 import statistics
 import subprocess
@@ -418,7 +419,7 @@ def compare(charrnn, corpus, *more):
 
 def same_but_for_clocks(rows):
     """Rows without what no two runs have in common."""
-    clocks = ("elapsed", "seconds", "memory", *(f"{name}_per_second" for name in SPEEDS), "resumed")
+    clocks = ("elapsed", "seconds", "memory", *(f"{name}_per_second" for name in SPEEDS), "resumed", "at_once")
     return {name: {k: v for k, v in each.items() if k not in clocks} for name, each in rows.items()}
 
 
@@ -544,6 +545,36 @@ def test_runs_side_by_side_are_all_saved_when_interrupted(charrnn, corpus, here,
         "01-rnn-seed1", "02-lstm-seed1"
     }  # fmt: skip
     assert same_but_for_clocks(rows) == same_but_for_clocks(read_rows(Path("whole")))
+
+
+def test_what_was_begun_alone_goes_on_side_by_side(charrnn, corpus, here, done, monkeypatch):
+    for module in (cli, compare_cli):
+        monkeypatch.setattr(module, "processors", lambda: 2)
+    assert compare(charrnn, corpus, "--threads", 1, "--out", "part").status == 0
+    whole, path = read_rows(Path("part")), Path("part/rows.jsonl")
+    plan = Path("part/plan.json").read_bytes()
+    path.write_text(path.read_text().splitlines(keepends=True)[0])
+    for name in [*whole][1:]:
+        shutil.rmtree(Path("part/runs", name))
+    here.clear()
+    answer = charrnn("compare", "--resume", "part", "--jobs", 0)
+    assert answer.status == 0 and "at once    2 runs, 1 thread each" in answer.err
+    assert "2 runs were made at once: their speeds are those of runs side by side" in answer.err
+    rows = read_rows(Path("part"))
+    assert [rows[name]["at_once"] for name in whole] == [1, 2, 2, 2]
+    assert same_but_for_clocks(rows) == same_but_for_clocks(whole)
+    assert Path("part/plan.json").read_bytes() == plan  # for this time alone
+    assert "2 runs were made at once" in charrnn("compare", "--resume", "part").err
+
+    answer = charrnn("compare", "--resume", "done", "--jobs", 2)
+    assert (answer.status, answer.out) == (2, "")
+    assert "--jobs 2: these runs have 2 threads each, on 2 processors; at most 1" in answer.err
+    asked = json.loads(Path("done/plan.json").read_text())
+    for entry in asked["entries"]:
+        entry["config"] |= {"time": "5s", "steps": None, "threads": 1}
+    Path("done/plan.json").write_text(json.dumps(asked))
+    answer = charrnn("compare", "--resume", "done", "--jobs", 2)
+    assert answer.status == 2 and "--jobs 2: what is trained by time gets more of it alone" in answer.err
 
 
 def test_another_comparison_is_not_mixed_in(charrnn, corpus, done):

@@ -28,7 +28,7 @@ MATCH = _option(help="Made equal: params (to 1 %), hidden (widths), or time (wid
 VARY = _option(help="Another axis, as dropout=0,.2,.4; may be repeated.")
 ABLATE = _option(help="A setting changed alone, as ema=0, against all the others; may be repeated.")
 PLAN = _option("--plan", help="What train would plan for the first cell, for all.")
-JOBS = _option(help="Runs made at once, the processors shared out; 0 for one per processor.", **WHOLE)
+JOBS = _option(help="Runs made at once, as a rule 1, the processors shared out; 0: one per processor.", **WHOLE)
 
 
 @app.command(rich_help_panel="Experiments")
@@ -47,7 +47,7 @@ def compare(
     vary: Annotated[list[str] | None, VARY] = None,
     ablate: Annotated[list[str] | None, ABLATE] = None,
     plan: Annotated[bool, PLAN] = False,
-    jobs: Annotated[int, JOBS] = 1,
+    jobs: Annotated[int | None, JOBS] = None,
     out: Annotated[Path | None, _option(help="Its folder; checkpoints/compare-CORPUS-N as a rule.")] = None,
     resume: Annotated[bool, _option("--resume", help="Go on with the comparison named.")] = False,
     as_json: Annotated[bool, _option("--json", help="Print one JSON object.")] = False,
@@ -60,14 +60,24 @@ def compare(
 
     Options of train hold for every run. Finished runs are never made again: Ctrl-C saves and says how to go on.
     """
-    given = any((params, lrs, sizes, time_each, vary, ablate, plan, jobs != 1, out, typed))
+    given = any((params, lrs, sizes, time_each, vary, ablate, plan, out, typed))
     if not resume:
         alone = axes(ablate or [], "--ablate")
         asked = _asked(
-            cells, match, params, seeds, lrs, sizes, time_each, vary or [], {} if plan else alone, jobs, typed
+            cells,
+            match,
+            params,
+            seeds,
+            lrs,
+            sizes,
+            time_each,
+            vary or [],
+            {} if plan else alone,
+            1 if jobs is None else jobs,
+            typed,
         )
     elif given or not corpus or len(corpus) > 1:
-        raise UsageError("--resume: goes on with a comparison as it is; name its folder and nothing else")
+        raise UsageError("--resume: goes on with a comparison as it is; name its folder and nothing else but --jobs")
     if not corpus:
         raise UsageError("CORPUS: name a text, for instance: charrnn compare pydocs --cells rnn,lstm --time-each 1m")
     has_statistics("compare")
@@ -76,7 +86,7 @@ def compare(
     report = GridReporter(quiet)
     choices = []
     if resume:
-        folder, made = _resumed(Path(corpus[0]))
+        folder, made = _resumed(Path(corpus[0]), jobs)
     else:
         texts, asked = _opened(asked, corpus)
         if plan:
@@ -179,12 +189,27 @@ def _same(there, plan, out):
     return there
 
 
-def _resumed(folder):
+def _resumed(folder, jobs):
+    """A comparison that is there, and its plan, with another number of runs at once where one is typed."""
     from ..compare.plan import Plan, unchanged
 
     plan = Plan.load(folder)
+    if jobs is not None:
+        plan = _side_by_side(plan, at_once(jobs))
     unchanged(plan, folder, cache())
     return folder, plan
+
+
+def _side_by_side(plan, jobs):
+    """The plan with so many runs at once from now on: its runs keep their threads, on which their numbers depend."""
+    threads = max(entry.config["threads"] or processors() for entry in plan.entries)
+    if jobs != plan.asked["jobs"] and any(entry.config["time"] for entry in plan.entries):
+        raise UsageError(f"--jobs {jobs}: what is trained by time gets more of it alone; go on without")
+    most = max(plan.asked["jobs"], processors() // threads)
+    if jobs > most:
+        there = _many(processors(), "processor")
+        raise UsageError(f"--jobs {jobs}: these runs have {_many(threads, 'thread')} each, on {there}; at most {most}")
+    return replace(plan, asked=plan.asked | {"jobs": jobs})
 
 
 def _run(folder, plan, report):
@@ -218,7 +243,8 @@ def _screen(folder, plan):
         ("equal", _equal(plan)),
     ]  # fmt: skip
     if asked["jobs"] > 1:
-        rows.append(("at once", f"{asked['jobs']} runs, {_many(asked['settings']['threads'], 'thread')} each"))
+        threads = _many(max(entry.config["threads"] for entry in plan.entries), "thread")
+        rows.append(("at once", f"{asked['jobs']} runs, {threads} each"))
     if length:
         whole = -(-left // asked["jobs"]) * seconds(length)
         rows.append(("expected", f"over {duration(whole)}, {duration(seconds(length))} for each run"))
@@ -261,8 +287,8 @@ def _remarks(plan, rows, lines):
         yield "one seed gives no interval over seeds, and no spread"
     if any(pair["pairs"] and not pair["over_text"] for pair in (line["against"] for line in lines) if pair):
         yield "the validation part has too few blocks of 1,000 characters, or is not one text: no interval over text"
-    if asked["jobs"] > 1:
-        yield f"{asked['jobs']} runs were made at once: their speeds are those of runs side by side"
+    if (most := max((row.get("at_once") or asked["jobs"] for row in rows.values()), default=1)) > 1:
+        yield f"{most} runs were made at once: their speeds are those of runs side by side"
     if len({line["engine"] for line in lines if line["engine"]}) > 1:
         yield "not all ran on the same engine: speed and memory compare engines as much as cells"
     for line in lines:

@@ -38,6 +38,7 @@ ROW = {
     "steps": "trained", "best_step": "of the best weights", "skipped": "updates whose loss was not finite",
     "rollbacks": "to an earlier state", "elapsed": "seconds of training with its evaluations",
     "seconds": "from the start of the process to its end", "resumed": "whether the run was interrupted before",
+    "at_once": "runs made at once, this one among them",
     "memory": "bytes held at most over those held before the model was made", "engine": "what unrolled the cell",
     "train_per_second": "characters, the median of the rows of its metrics (in a very short run the mean)",
     "evaluate_per_second": "characters scored by it from end to end, in a process of its own",
@@ -265,7 +266,7 @@ class Work:
             "run": job.name, "label": entry.label, "purpose": job.purpose, "cell": config.cell,
             "cell_opt": parted(entry.cell)[1], "varied": entry.varied, "size": entry.size, "hidden": config.hidden,
             "parameters": entry.parameters, "seed": job.seed, "lr": job.lr, "status": "done",
-            "seconds": round(ended.seconds, 3), "resumed": resumed, "corpus": entry.corpus,
+            "seconds": round(ended.seconds, 3), "resumed": resumed, "at_once": self.at_once, "corpus": entry.corpus,
             "notes": [line.removeprefix("note: ") for line in ended.err.splitlines() if line.startswith("note: ")],
         }  # fmt: skip
 
