@@ -33,7 +33,7 @@ from charrnn.engine.generic.cut import cut
 from charrnn.engine.generic.forward import Forward
 from charrnn.engine.generic.pointwise import Calls
 from charrnn.engine.generic.slopes import RULES, slopes
-from charrnn.engine.products import add_product, affine, product, set_product
+from charrnn.engine.products import adding, affine, product, setting
 
 
 @pytest.fixture(params=[1 << 19, 60], ids=["one block", "many blocks"])
@@ -75,8 +75,8 @@ def test_products_of_all_widths(small, columns, transposed, monkeypatch):
     law = a.astype(float) @ b
     left, right = torch.from_numpy(a), torch.from_numpy(b.T.copy()).t() if transposed else torch.from_numpy(b)
     put, added = torch.full((rows, columns), 5.0), torch.full((rows, columns), 5.0)
-    set_product(left, right, put)
-    add_product(left, right, added)
+    setting(left, columns, put.dtype)(left, right, put)
+    adding(left, columns, added.dtype)(left, right, added)
     for found, expected in ((product(left, right), law), (put, law), (added, law + 5)):
         np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=2e-4)
 

@@ -16,35 +16,37 @@ NARROW = 16  # columns; for 2 or more, but fewer than these, torch's product is 
 def product(a, b):
     """a (M, K) @ b (K, N) in the precision of a, which is contiguous; b or its transpose is too."""
     b = b.to(a.dtype)
-    if _narrow(a, b):
+    if _narrow(a, b.shape[1]):
         return torch.mm(b.t().contiguous(), a.t()).t()
-    return torch.mm(a, b) if _by_torch(a, b) else _LINEAR(a, b.t(), None, "none", [], "")
+    return torch.mm(a, b) if _by_torch(a, b.shape[1]) else _LINEAR(a, b.t(), None, "none", [], "")
 
 
-def set_product(a, b, out):
-    """As `product`, into a place that is there."""
-    if a.dtype == out.dtype and _by_torch(a, b) and not _narrow(a, b):
-        torch.mm(a, b, out=out)
-    else:
-        out.copy_(product(a, b))
+def setting(a, columns, kind):
+    """As `product` for every b of so many columns, into a place of a kind of numbers: a function of a, b and it."""
+    if _is_plain(a, columns, kind):
+        return lambda a, b, out: torch.mm(a, b, out=out)
+    return lambda a, b, out: out.copy_(product(a, b))
 
 
-def add_product(a, b, out):
-    """As `product`, added to what is there."""
-    if a.dtype == out.dtype and _by_torch(a, b) and not _narrow(a, b):
-        out.addmm_(a, b)
-    else:
-        out.add_(product(a, b))
+def adding(a, columns, kind):
+    """As `setting`, but added to what is there."""
+    if _is_plain(a, columns, kind):
+        return lambda a, b, out: out.addmm_(a, b)
+    return lambda a, b, out: out.add_(product(a, b))
 
 
-def _narrow(a, b):
-    return a.device.type == "cpu" and 1 < b.shape[1] < NARROW
+def _is_plain(a, columns, kind):
+    return a.dtype == kind and _by_torch(a, columns) and not _narrow(a, columns)
 
 
-def _by_torch(a, b):
+def _narrow(a, columns):
+    return a.device.type == "cpu" and 1 < columns < NARROW
+
+
+def _by_torch(a, columns):
     if _LINEAR is None or a.dtype == torch.float64 or a.device.type != "cpu":
         return True
-    return b.shape[1] == 1 or a.shape[0] * b.numel() < SMALL
+    return columns == 1 or a.numel() * columns < SMALL
 
 
 def in_bfloat16() -> bool:

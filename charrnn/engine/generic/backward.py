@@ -6,6 +6,7 @@ import torch
 
 from ..products import product
 from .forward import feature_major
+from .layout import X
 from .recomputed import Recomputed
 from .serial import Serial
 
@@ -37,10 +38,12 @@ class Backward:
         done, like, B = self.done, self.done.like, self.done.B
         self.gradients = {name: torch.zeros_like(done.given[name]) for name in self.wanted - {"x"}}
         if "x" in self.wanted:  # feature-major, as the layer below likes it
-            self.gradients["x"] = like.new_zeros(done.T, done.given["x"].shape[-1], B).transpose(1, 2)
+            self.gradients["x"] = like.new_empty(done.T, done.given["x"].shape[-1], B).transpose(1, 2)
         widths = {node: self.layout.width(node, like.shape[-1]) for node in self.cut.nodes.values()}
-        self.slope = {node: like.new_zeros(self.length + 1, width, B) for node, width in widths.items()}
-        self.rows = like.new_zeros(self.length, self.layout.size, B)
+        self.slope = {node: like.new_empty(self.length + 1, width, B) for node, width in widths.items()}
+        for slope in self.slope.values():
+            slope[0].zero_()
+        self.rows = like.new_empty(self.length, self.layout.size, B)
         columns = self.length * B  # of the large products, those of all steps of a block at once
         self.kind = done.precision.of(self.layout.size * like.shape[-1] * columns)
         self.side = like.new_empty(self.layout.size * columns, dtype=self.kind)
@@ -100,14 +103,15 @@ class Backward:
         for bundle in self.layout.bundles:
             lefts = [self.done.stacks[bundle][start:end]] if bundle.stacked else map(again.value, bundle.spans)
             value = self._side([*lefts])
-            for a, b in bundle.parts:
+            for k, (a, b) in enumerate(bundle.parts):
                 if (bundle, (a, b)) in self.wanted:
                     self.gradients[bundle, (a, b)].add_(product(value, side[a:b].t()))
                 for left, (c, d) in bundle.spans.items():
                     if not self.layout.is_serial(left) and left.arguments[0] in self.wanted:
                         matrix = self.done.given[bundle, (a, b)][c:d].to(self.kind)
-                        change = product(matrix, side[a:b]).view(d - c, -1, B)
-                        self.gradients[left.arguments[0]][start:end].transpose(1, 2).add_(change.transpose(0, 1))
+                        change = product(matrix, side[a:b]).view(d - c, -1, B).transpose(0, 1)
+                        place = self.gradients[left.arguments[0]][start:end].transpose(1, 2)
+                        (place.copy_ if left is X and k == 0 else place.add_)(change)
 
     def _side(self, lefts):
         """[(steps, k, B), ..] -> (K, steps * B), the steps side by side, in the precision of the large products."""

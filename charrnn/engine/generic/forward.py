@@ -2,7 +2,7 @@
 
 import torch
 
-from ..products import Precision, add_product, set_product
+from ..products import Precision, adding, setting
 from .layout import X
 from .pointwise import Calls
 
@@ -100,7 +100,8 @@ class Forward:
             for (a, b), fresh in self._fresh(part, rows):
                 matrix = self.given[bundle, part][:, a - part[0] : b - part[0]].t()
                 matrix = matrix.to(self.precision.of(matrix.numel() * self.B)).contiguous()
-                self.calls.add(set_product if fresh else add_product, matrix, values, self._part(a, b))
+                multiply = (setting if fresh else adding)(matrix, self.B, self.rows.dtype)
+                self.calls.add(multiply, matrix, values, self._part(a, b))
             self.begun |= {*rows}
         self._complete(bundle)
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from ..products import add_product, product, set_product
+from ..products import adding, product, setting
 from .pointwise import Calls
 
 
@@ -53,13 +53,12 @@ class Serial:
         for part in bundle.parts:
             matrix, rows = self.done.given[bundle, part][start:end], self._rows(*part)
             matrix = matrix.to(self.done.precision.of(matrix.numel() * self.done.B))
+            first, more = (chosen(matrix, self.done.B, self.rows.dtype) for chosen in (setting, adding))
             if lefts[0] in self.cut.row_of:  # then it is the only one
-                self._write(lefts, set_product, add_product, matrix, rows, self._rows(*self.layout.places[lefts[0]]))
+                self._write(lefts, first, more, matrix, rows, self._rows(*self.layout.places[lefts[0]]))
             else:
                 spans = [(bundle.spans[left][0] - start, bundle.spans[left][1] - start) for left in lefts]
-                self.calls.add(
-                    _spread(spans) if len(lefts) > 1 else add_product, matrix, rows, *map(self._place, lefts)
-                )
+                self.calls.add(_spread(spans) if len(lefts) > 1 else more, matrix, rows, *map(self._place, lefts))
 
     def _place(self, symbol):
         """Where the gradient of a node, or of an old state, is collected."""
