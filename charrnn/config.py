@@ -48,6 +48,9 @@ class Config:
     norm: bool = setting(False, "Layer norm on what each layer gives.", MODEL)
     orthogonal: bool = setting(True, "Let recurrent matrices begin orthogonal; or else uniform, as others do.", MODEL)
     unigram: bool = setting(True, "Let the softmax begin with the symbols' frequencies; or else with none.", MODEL)
+    forget_bias: float | None = setting(
+        None, "Where the bias of a forget gate f begins; if not given, where the cell says (LSTM: 1).", MODEL
+    )
     attention: int = setting(0, "Past outputs of the top layer that one attention head sees; 0 for no head.", MODEL)
     members: int = setting(1, "Models trained side by side; their logits are averaged.", MODEL)
 
@@ -115,6 +118,8 @@ class Config:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise UsageError(f"{flag(name)} {value}: must be a number greater than 0")
+        if self.forget_bias is not None and not math.isfinite(self.forget_bias):
+            raise UsageError(f"--forget-bias {self.forget_bias}: must be a number")
         for name in (*NOISES, "ema", "warmup"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:

@@ -118,11 +118,22 @@ class Model:
             counts[part] += size
         return counts
 
+    @property
+    def forget_biases(self) -> list[str]:
+        """The names of the biases of forget gates f; of cells without, a vector f that they start themselves."""
+        kinds = [".b.f"] + [".v.f"] * ("v.f" in self.stack[-1].init)
+        return [name for name in self.shapes() if name.endswith(tuple(kinds))]
+
     def initial_weights(
-        self, random: np.random.Generator, unigram: np.ndarray, orthogonal: bool = True
+        self,
+        random: np.random.Generator,
+        unigram: np.ndarray,
+        orthogonal: bool = True,
+        forget_bias: float | None = None,
     ) -> dict[str, np.ndarray]:
         """Fresh weights (float32): recurrent matrices orthogonal (Saxe et al. 2014) or, as those of inputs, uniform
-        within 1/sqrt(m), embeddings normal, gains 1, the softmax bias at the log-frequencies `unigram` (V,)."""
+        within 1/sqrt(m), embeddings normal, gains 1, the softmax bias at the log-frequencies `unigram` (V,), forget
+        gates where the cell says or, with a `forget_bias`, there."""
         weights = {}
         for name, shape in self.shapes().items():
             family = name.rsplit(".", 2)[-2] if "." in name else name
@@ -133,6 +144,8 @@ class Model:
                 target[...] = random.uniform(*start, target.shape) if isinstance(start, tuple) else start
             if self.norm:
                 weights[f"norms.{layer}.gain"][...] = 1
+        for name in self.forget_biases if forget_bias is not None else ():
+            weights[name][...] = forget_bias
         if self.attention:
             weights["attention.k"][...] = 1
         weights["head.b"][...] = np.log(unigram)

@@ -278,8 +278,9 @@ def test_options_against_each_other(charrnn, corpus, trained):
     assert "takes one run" in complaint(charrnn("train", "--resume", "a", "b"), 2)
     assert complaint(charrnn("train", "--resume", trained, "--hidden", 32), 2).startswith("--hidden 32: ")
     assert "24" in complaint(charrnn("train", corpus, "--init-from", trained, "--hidden", 32), 2)
-    line = complaint(charrnn("train", corpus, "--init-from", trained, "--no-orthogonal"), 2)
-    assert line.startswith("--no-orthogonal: has no effect on the weights of ")
+    for start in (["--no-orthogonal"], ["--forget-bias", 0]):
+        line = complaint(charrnn("train", corpus, "--init-from", trained, *start), 2)
+        assert line.startswith(f"{start[0]}: has no effect on the weights of ")
 
 
 @pytest.mark.parametrize(
@@ -287,6 +288,8 @@ def test_options_against_each_other(charrnn, corpus, trained):
     [
         (("--cell", "sru", "--weight-drop", 0.5), "--weight-drop 0.5: sru has no recurrent matrix"),
         (("--cell", "mingru", "--no-orthogonal"), "--no-orthogonal: mingru has no recurrent matrix"),
+        (("--cell", "gru", "--forget-bias", 0), "--forget-bias 0: gru has no forget gate f"),
+        (("--forget-bias", "nan"), "--forget-bias nan: must be a number"),
         (
             ("--layers", 1, "--residual"),
             "--residual: has no effect on one layer where --embed 8 is not --hidden 24",

@@ -638,6 +638,27 @@ def test_how_weights_begin(charrnn, corpus, orthogonal, unigram):
     assert spread > 1 if unigram else spread == 0
 
 
+@pytest.mark.parametrize(
+    ("cell", "name", "usual"),
+    [("lstm", "b.f", 1.0), ("peephole", "b.f", 1.0), ("mogrifier", "v.f", 1.0), ("ugrnn", "b.g", None)],
+)
+def test_where_forget_gates_begin(cell, name, usual):
+    """Of every layer, and nothing else begins elsewhere: the vector f of a cell with peepholes is no bias."""
+    model = Model(cell, 5, 4, 6, 2)
+    usually, given = (model.initial_weights(draws(1, "x"), np.full(5, 0.2), forget_bias=bias) for bias in (None, -2.5))
+    moved = {own for own in usually if not np.array_equal(usually[own], given[own])}
+    assert moved == ({f"layers.{layer}.{name}" for layer in (0, 1)} if usual else set())
+    for own in moved:
+        assert (usually[own] == usual).all() and (given[own] == -2.5).all()
+
+
+def test_a_run_begins_with_the_forget_bias_that_is_typed(charrnn, corpus):
+    short = ("--steps", 1, "--lr", 1e-30, "--weight-drop", 0, "--dropout", 0)
+    assert charrnn("train", corpus, *TINY, *short, "--out", "run", "--forget-bias", -2.5, "-q").status == 0
+    weights = checkpoint.load("run/best.pt")[0]
+    assert all((weights[f"weights.layers.{layer}.b.f"] == -2.5).all() for layer in (0, 1))
+
+
 @pytest.mark.parametrize("cell", ["lstm", "sru"])
 def test_a_seed_fixes_everything(training, cell):
     given = dict(cell=cell, dropout=0.2, steps=6)

@@ -64,17 +64,7 @@ def compare(
     if not resume:
         alone = axes(ablate or [], "--ablate")
         asked = _asked(
-            cells,
-            match,
-            params,
-            seeds,
-            lrs,
-            sizes,
-            time_each,
-            vary or [],
-            {} if plan else alone,
-            1 if jobs is None else jobs,
-            typed,
+            cells, match, params, seeds, lrs, sizes, time_each, vary or [], {} if plan else alone, jobs, typed
         )
     elif given or not corpus or len(corpus) > 1:
         raise UsageError("--resume: goes on with a comparison as it is; name its folder and nothing else but --jobs")
@@ -122,7 +112,7 @@ def _asked(cells, match, params, seeds, lrs, sizes, time_each, vary, ablate, job
 
     settings = typed | {"sample_length": 0} | grid.each_time(time_each)
     grid.only_one_length(settings)
-    jobs = at_once(jobs)
+    jobs = 1 if jobs is None else at_once(jobs)
     if jobs > 1:
         settings.setdefault("threads", max(1, processors() // jobs))
     return grid.Asked(

@@ -64,8 +64,9 @@ def _inherited(saved, typed, init_from):
     for name in fixed:
         if name in typed and typed[name] != saved[name]:
             raise UsageError(f"{flag(name)} {typed[name]}: the weights of {init_from} fit only {saved[name]}")
-    if not typed.get("orthogonal", True):
-        raise UsageError(f"--no-orthogonal: has no effect on the weights of {init_from}; leave one of them out")
+    idle = [] if typed.get("orthogonal", True) else ["--no-orthogonal"]
+    for option in idle + ["--forget-bias"] * ("forget_bias" in typed):
+        raise UsageError(f"{option}: has no effect on the weights of {init_from}; leave one of them out")
     return {"zoneout": saved["zoneout"]} | typed | {name: saved[name] for name in fixed}
 
 
@@ -262,6 +263,8 @@ def _model(config, symbols):
         raise UsageError(f"--weight-drop {config.weight_drop}: {config.cell} has no recurrent matrix to drop from")
     if not config.orthogonal and not any(".U." in name for name in model.shapes()):
         raise UsageError(f"--no-orthogonal: {config.cell} has no recurrent matrix")
+    if config.forget_bias is not None and not model.forget_biases:
+        raise UsageError(f"--forget-bias {config.forget_bias:g}: {config.cell} has no forget gate f")
     return model
 
 
@@ -273,7 +276,9 @@ def _weights(session, model, corpus, report):
     config = session.config
     counts = corpus.unigram * config.unigram + 1
     fresh = [
-        model.initial_weights(draws(config.seed, "weights", number), counts / counts.sum(), config.orthogonal)
+        model.initial_weights(
+            draws(config.seed, "weights", number), counts / counts.sum(), config.orthogonal, config.forget_bias
+        )
         for number in range(config.members)
     ]
     if session.tensors is None or session.folder is not None:
