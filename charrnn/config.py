@@ -23,7 +23,7 @@ def setting(default, help, group, *, free=False):
 
 PLANNED = (  # what train chooses where it was not typed
     "precision", "seq_len", "batch_size", "layers", "members", "hidden", "dropout", "weight_drop", "state_reset",
-    "softmax_temperature", "lr",
+    "softmax_temperature", "cautious", "lr",
 )  # fmt: skip
 LENGTHS = ("steps", "epochs", "time")  # of a run; one of them is given
 NOISES = ("dropout", "dropout_input", "dropout_output", "weight_drop", "zoneout", "state_reset")  # rates
@@ -79,6 +79,7 @@ class Config:
     warmup: float = setting(0.02, "Share of the run over which the rate rises to its peak.", TRAINING, free=True)
     clip: float = setting(1.0, "Greatest norm of the gradient; 0 for no limit.", TRAINING, free=True)
     weight_decay: float = setting(0.02, "AdamW's weight decay, on matrices only.", TRAINING, free=True)
+    cautious: bool = setting(False, "Move no weight against its gradient of the moment.", TRAINING, free=True)
     ema: float = setting(
         0.0,
         "Also average the weights over so large a last share of the steps, and keep the better; 0 not to.",

@@ -1,10 +1,11 @@
-"""AdamW, gradient clipping, and a schedule that is a pure function of progress."""
+"""AdamW, plain or cautious, gradient clipping, and a schedule that is a pure function of progress."""
 
 import math
 
 import torch
 
 FLOOR = 0.01  # the rate at the end, as a share of its peak
+FEWEST = 1e-3  # the share of an array's weights that a cautious step counts as moving, at least
 
 
 def schedule(progress: float, warmup: float) -> float:
@@ -18,10 +19,18 @@ class Optimizer:
     """AdamW (Loshchilov & Hutter 2019) over weights by name, decay on matrices only, with state by name.
 
     `members` are the same weights, apart, where they are those of several models: each clips its gradient for itself.
+    A `cautious` one moves no weight against its gradient of the moment (Liang, Chen, Liu & Liu 2024, Cautious
+    Optimizers).
     """
 
-    def __init__(self, weights: dict[str, torch.Tensor], weight_decay: float, members: list[dict] | None = None):
-        self.weights, self.members = weights, members or [weights]
+    def __init__(
+        self,
+        weights: dict[str, torch.Tensor],
+        weight_decay: float,
+        members: list[dict] | None = None,
+        cautious: bool = False,
+    ):
+        self.weights, self.members, self.cautious = weights, members or [weights], cautious
         self.fused = next(iter(weights.values())).device.type in ("cpu", "cuda")
         groups = [
             {"params": [w for w in weights.values() if w.dim() > 1], "weight_decay": weight_decay},
@@ -37,7 +46,18 @@ class Optimizer:
     def step(self, lr: float) -> None:
         for group in self.adam.param_groups:
             group["lr"] = lr
+        starts = self._decayed(lr) if self.cautious else []
         self.adam.step()
+        for weight, start in starts:
+            _take_back(weight, start)
+
+    def _decayed(self, lr):
+        """Each weight, and where its decay alone would bring it."""
+        return [
+            (weight, weight.detach() * (1 - lr * group["weight_decay"]))
+            for group in self.adam.param_groups
+            for weight in group["params"]
+        ]
 
     def clear(self) -> None:
         self.adam.zero_grad(set_to_none=True)
@@ -57,3 +77,12 @@ class Optimizer:
             weight = self.weights[name]
             device = "cpu" if kind == "step" and not self.fused else weight.device  # where torch wants it
             self.adam.state[weight][kind] = value.to(device).clone()
+
+
+@torch.no_grad()
+def _take_back(weight, start):
+    """Leaves at `start` those numbers of a weight that momentum moved against the gradient, and moves the others
+    further by as much as they are fewer."""
+    move = weight.sub_(start)
+    agreed = (move * weight.grad < 0).to(move.dtype)
+    move.mul_(agreed / agreed.mean().clamp(min=FEWEST)).add_(start)

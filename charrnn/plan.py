@@ -178,6 +178,10 @@ def _by_exposure(rates, config, means, forgiven=1):
     return rate, f"each character is read {epochs:.2f} times, and there are {weights:.2f} weights for each"
 
 
+def _cautious(config, means):
+    return True, "as a rule: what momentum moves against the gradient costs more than it gives"
+
+
 def _lr(config, means):
     rate = RATE * min(1.0, (WIDTH / config.hidden) ** 0.5)
     return float(f"{rate:.2g}"), f"for {config.hidden} units"
@@ -190,6 +194,6 @@ def _many(characters):
 _CHOOSERS = {
     "precision": _precision, "seq_len": _seq_len, "batch_size": _batch_size, "layers": _layers, "members": _members,
     "hidden": _hidden, "dropout": _dropout, "weight_drop": _weight_drop, "state_reset": _state_reset,
-    "softmax_temperature": _softmax_temperature, "lr": _lr,
+    "softmax_temperature": _softmax_temperature, "cautious": _cautious, "lr": _lr,
 }  # fmt: skip
 assert _CHOOSERS.keys() == set(PLANNED)

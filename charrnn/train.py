@@ -78,7 +78,7 @@ class Trainer:
         self.weights = {k: torch.from_numpy(w.copy()).to(self.device).requires_grad_() for k, w in weights.items()}
         self.members = apart(self.weights, self.config.members)
         self.engine, self.run = self._chosen(self.stream.lanes)
-        self.optimizer = Optimizer(self.weights, self.config.weight_decay, self.members)
+        self.optimizer = Optimizer(self.weights, self.config.weight_decay, self.members, self.config.cautious)
         self.average = {k: w.detach().clone() for k, w in self.weights.items()} if self.config.ema else {}
         self.state = self._fresh()
         self.good, self._rate_clock = None, (time.monotonic(), 0)

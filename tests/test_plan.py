@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from charrnn import checkpoint, train
 from charrnn.cells import classes, make
 from charrnn.cli import planning
-from charrnn.config import PLANNED, Config, read_toml
+from charrnn.config import PLANNED, Config, flag, read_toml
 from charrnn.engine import products
 from charrnn.model import Model
 from charrnn.plan import MEMBERS, OFTEN, WIDTHS, Means, plan, reads, work
@@ -31,6 +31,7 @@ TYPED = dict(
     weight_drop=0.1,
     state_reset=0.2,
     softmax_temperature=1.3,
+    cautious=False,
     precision="bfloat16",
 )
 
@@ -273,9 +274,8 @@ def test_the_plan_for_a_person_and_for_a_script(charrnn, corpus):
     names = [choice["name"] for choice in answer["choices"]]
     assert names == [name for name in PLANNED if name != "dropout"]
     for choice in answer["choices"]:
-        row = next(
-            row for row in told.out.splitlines() if f"--{choice['name'].replace('_', '-')} {choice['value']}" in row
-        )
+        value = "" if choice["value"] is True else f" {choice['value']}"
+        row = next(row for row in told.out.splitlines() if flag(choice["name"]) + value in row)
         assert row.rstrip().endswith(f": {choice['reason']}")
         assert answer["config"][choice["name"]] == choice["value"]
     assert answer["config"]["dropout"] == 0.15

@@ -478,8 +478,9 @@ OTHER = dict(
     dropout_output=0.3, weight_drop=0.4, zoneout=0.2, state_reset=0.1, ema=0.3, residual=True, norm=True, attention=7,
     members=3, orthogonal=False, unigram=False, forget_bias=0.5, offsets=False, bytes=True, encoding="latin-1",
     errors="replace", min_count=2, val=["x"], val_fraction=0.2, seq_len=17, batch_size=5, warmup=0.1, seed=6,
-    engine="reference", lr=0.1, clip=2.0, weight_decay=0.1, softmax_temperature=1.3, steps=9, epochs=2.0, time="9s",
-    patience=3, device="cpu", precision="bfloat16", threads=2, eval_every=3, save_every=4, sample_length=6,
+    engine="reference", lr=0.1, clip=2.0, weight_decay=0.1, softmax_temperature=1.3, cautious=True, steps=9,
+    epochs=2.0, time="9s", patience=3, device="cpu", precision="bfloat16", threads=2, eval_every=3, save_every=4,
+    sample_length=6,
 )  # fmt: skip
 
 

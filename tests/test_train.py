@@ -358,16 +358,41 @@ def test_decay_in_a_model(training):
     assert differ == {f"weights.{name}" for name, shape in without.model.shapes().items() if len(shape) > 1}
 
 
-def test_one_update_is_that_of_adamw_by_the_paper():
-    """Loshchilov & Hutter 2019, algorithm 2, with betas .9 and .99."""
-    weights, gradients = {"W": torch.tensor([[1.0, -2.0]], requires_grad=True)}, [[[0.3, -0.1]], [[0.2, 0.4]]]
-    optimizer, w, m, v = Optimizer(weights, 0.1), np.array([[1.0, -2.0]]), 0.0, 0.0
-    for t, gradient in enumerate(np.array(gradients), 1):
-        weights["W"].grad = torch.tensor(gradient, dtype=torch.float32)
+@pytest.mark.parametrize("cautious", [False, True])
+def test_updates_are_those_of_adamw_by_the_paper(cautious):
+    """Loshchilov & Hutter 2019, algorithm 2, with betas .9 and .99; a cautious one takes back the moves against
+    the gradient and scales the others by how few they are in their array (Liang et al. 2024, as the authors' code)."""
+    random, shapes = np.random.default_rng(3), {"W": (3, 4), "b": (5,)}
+    before = {name: random.normal(size=shape) for name, shape in shapes.items()}
+    weights = {name: torch.tensor(w, dtype=torch.float32, requires_grad=True) for name, w in before.items()}
+    optimizer, shares = Optimizer(weights, 0.1, cautious=cautious), []
+    m, v = dict.fromkeys(shapes, 0.0), dict.fromkeys(shapes, 0.0)
+    for t in range(1, 7):
+        for name, shape in shapes.items():
+            gradient = random.normal(size=shape)
+            weights[name].grad = torch.tensor(gradient, dtype=torch.float32)
+            m[name], v[name] = 0.9 * m[name] + 0.1 * gradient, 0.99 * v[name] + 0.01 * gradient**2
+            u = m[name] / (1 - 0.9**t) / (np.sqrt(v[name] / (1 - 0.99**t)) + 1e-8)
+            if cautious:
+                agreed = u * gradient > 0
+                shares.append(agreed.mean())
+                u = np.where(agreed, u / max(agreed.mean(), 1e-3), 0.0)
+            before[name] = before[name] * (1 - 0.05 * 0.1 * (name == "W")) - 0.05 * u
         optimizer.step(0.05)
-        m, v = 0.9 * m + 0.1 * gradient, 0.99 * v + 0.01 * gradient**2
-        w = w - 0.05 * (m / (1 - 0.9**t) / (np.sqrt(v / (1 - 0.99**t)) + 1e-8) + 0.1 * w)
-    assert weights["W"].detach().numpy() == pytest.approx(w, abs=1e-6)
+    assert not cautious or (min(shares) < 0.7 and max(shares) == 1)
+    for name, weight in weights.items():
+        assert weight.detach().numpy() == pytest.approx(before[name], abs=1e-5)
+
+
+def test_a_cautious_step_that_goes_nowhere_is_no_division_by_zero():
+    weights = {"b": torch.tensor([1.0, 2.0], requires_grad=True)}
+    optimizer = Optimizer(weights, 0.0, cautious=True)
+    for gradient in ([1.0, 1.0], [-1e-3, -1e-3], [0.0, 0.0]):  # against all momentum, then none at all
+        held = weights["b"].detach().clone()
+        weights["b"].grad = torch.tensor(gradient)
+        optimizer.step(0.1)
+        assert torch.isfinite(weights["b"]).all()
+        assert torch.equal(weights["b"], held) == (gradient[0] != 1.0)
 
 
 def test_an_optimizer_restored_goes_on_identically():

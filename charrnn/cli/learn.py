@@ -38,10 +38,11 @@ def options(*but: str, plans: bool = False):
 def _annotation(f, plans):
     """A field as an option that is None unless typed; its default stands in the help."""
     name, default = flag(f.name), None if f.default is MISSING else f.default
+    if f.type is bool:
+        both = default or f.name in PLANNED
+        name, default = f"{name}/--no-{f.name}" if both else name, "on" if default else None
     if plans and f.name in PLANNED:
         default = "planned"
-    if f.type is bool:
-        name, default = (f"{name}/--no-{f.name}", "on") if default else (name, None)
     told = f"{f.metadata['help']} \\[default: {default}]" if default is not None else f.metadata["help"]
     kind = WHOLE if f.type in (int, int | None) else NUMBER if f.type in (float, float | None) else {}
     return Annotated[f.type | None, typer.Option(name, help=told, rich_help_panel=f.metadata["group"], **kind)]

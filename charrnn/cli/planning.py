@@ -92,8 +92,13 @@ def planned(typed: dict, corpus) -> tuple[Config, list]:
 def told(choices: list) -> list[tuple[str, str]]:
     """The choices and their reasons as rows of two columns; those of one reason in one row."""
     grouped = itertools.groupby(choices, lambda choice: choice.reason)
-    rows = [f"{', '.join(f'{flag(c.name)} {c.value}' for c in group)}: {reason}" for reason, group in grouped]
+    rows = [f"{', '.join(map(_option, group))}: {reason}" for reason, group in grouped]
     return [("" if number else "plan", row) for number, row in enumerate(rows)]
+
+
+def _option(choice):
+    """A choice as it would be typed."""
+    return flag(choice.name) if choice.value is True else f"{flag(choice.name)} {choice.value}"
 
 
 def multiplications(config: Config, model, device: str, spent: float = 2.0) -> float:
