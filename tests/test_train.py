@@ -384,6 +384,13 @@ def test_updates_are_those_of_adamw_by_the_paper(cautious):
         assert weight.detach().numpy() == pytest.approx(before[name], abs=1e-5)
 
 
+def test_a_run_is_as_cautious_as_its_settings(training):
+    """The first step has no momentum yet that could go against the gradient."""
+    for steps, same_losses in ((2, True), (6, False)):
+        plain, careful = (training(cautious=c, seed=2).updates(steps) for c in (False, True))
+        assert (plain == pytest.approx(careful, rel=1e-4)) == same_losses
+
+
 def test_a_cautious_step_that_goes_nowhere_is_no_division_by_zero():
     weights = {"b": torch.tensor([1.0, 2.0], requires_grad=True)}
     optimizer = Optimizer(weights, 0.0, cautious=True)
