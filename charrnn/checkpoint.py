@@ -7,6 +7,7 @@ nothing but arrays and plain data, so that sampling on a CPU starts at once and 
 import hashlib
 import io
 import json
+import math
 import os
 import pickle
 import zipfile
@@ -138,6 +139,8 @@ def _array(storage, offset, shape, stride, *_):
         raise _Refused("a tensor reaches before its storage")
     if offset + sum((n - 1) * s for n, s in zip(shape, stride, strict=True)) + 1 > len(storage) and 0 not in shape:
         raise _Refused("a tensor reaches beyond its storage")
+    if math.prod(shape) > len(storage):  # by strides of 0: it would be copied, however large
+        raise _Refused("a tensor has more numbers than its storage")
     return np.lib.stride_tricks.as_strided(storage[offset:], shape, [s * size for s in stride], writeable=False).copy()
 
 
