@@ -40,7 +40,7 @@ class Noise(Quiet):
         """The states to go on from: those of some lanes as if a text began here, which every text that is sampled or
         scored does once."""
         p = self.config.state_reset
-        lost = self._drawn("state-reset", (self.lanes,)) < p if p else np.zeros(self.lanes, bool)  # (B,)
+        lost = self._random("state-reset").random(self.lanes, np.float32) < p  # (B,)
         if not lost.any():
             return state
         return [
@@ -56,7 +56,7 @@ class Noise(Quiet):
         rate, shape, noise = self.model.zoneout, (len(x), self.lanes, self.model.hidden), {}  # (T, B, n)
         for name in self.model.stack[layer].regularised if rate else ():
             stays = self._drawn(f"zoneout {layer} {name}", shape) < rate
-            noise[f"zoneout_{name}"] = torch.from_numpy(stays).to(self.device) + -rate  # its mean is 0
+            noise[f"zoneout_{name}"] = stays + -rate  # its mean is 0
         return noise
 
     def output(self, layer, y):
@@ -70,11 +70,20 @@ class Noise(Quiet):
         """Arrays (B, ..): of these lanes the one, of the rest the other."""
         return torch.where(torch.from_numpy(lanes).to(self.device).view(-1, *[1] * (one.dim() - 1)), one, other)
 
-    def _drawn(self, name, shape):
-        """Numbers from 0 to below 1 for one purpose."""
+    def _random(self, name):
+        """The generator of what is drawn for one purpose."""
         name = f"{self.member} {name}" if self.member else name
-        return draws(self.config.seed, name, self.step).random(tuple(shape), dtype=np.float32)
+        return draws(self.config.seed, name, self.step)
 
-    def _mask(self, drawn, rate):
+    def _drawn(self, name, shape):
+        """Numbers from 0 to below 1 for one purpose; a GPU draws its own, for it would wait long for a processor's."""
+        random, shape = self._random(name), tuple(shape)
+        if self.device.type == "cpu":
+            return torch.from_numpy(random.random(shape, np.float32))
+        own = torch.Generator(self.device).manual_seed(int(random.integers(1 << 62)))
+        return torch.rand(shape, generator=own, device=self.device)
+
+    @staticmethod
+    def _mask(drawn, rate):
         """0 where the drawn numbers are below the rate; the others are so much greater that the mean is 1."""
-        return torch.from_numpy(drawn >= rate).to(self.device) / (1 - rate)
+        return (drawn >= rate) / (1 - rate)
