@@ -20,11 +20,13 @@ READ = 5  # characters that a run should read for each weight that they meet: wi
 LEARNED = 1200  # times N^(2/3): so many weights for N characters; with more, a text is only learned by heart sooner
 WHOLE = 24  # steps that an epoch should have at least; lanes are halved for it
 FEWEST = 8  # lanes
+GPU_LANES = 128  # so many cost a GPU hardly more time than 32, and it draws as much text in a fourth of the steps
 DROPOUT = ((6, 0.0), (17, 0.1), (40, 0.2), (80, 0.3), (150, 0.4), (math.inf, 0.5))  # up to so much exposure
 WEIGHT_DROP = ((6, 0.0), (18, 0.1), (80, 0.2), (math.inf, 0.3))  # the same for recurrent matrices, times the members
 STATE_RESET = ((6, 0.0), (math.inf, 0.02))
 TEMPERATURE = ((2, 1.0), (12, 1.1), (25, 1.15), (math.inf, 1.2))  # of the softmax, again by exposure, times the members
 RATE, WIDTH = 4e-3, 256  # the peak rate of this width; it falls with the root of the width
+LANES_RATE = 1 / 3  # power of the lanes, beyond the usual number, with which it rises; in theory at most the root
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Means:
     symbols: int
     multiplications: float | None = None
     bfloat16: bool = False
+    lanes: int = Config.batch_size
 
 
 def plan(typed: dict, means: Means) -> list[Choice]:
@@ -97,12 +100,13 @@ def _seq_len(config, means):
 
 def _batch_size(config, means):
     """Lanes, halved until an epoch has enough steps."""
-    lanes = Config.batch_size
+    lanes, text = means.lanes, f"a pass over {_many(means.characters)}"
     while lanes > FEWEST and means.characters < WHOLE * lanes * config.seq_len:
         lanes //= 2
-    if lanes < Config.batch_size:
-        return lanes, f"fewer than {Config.batch_size}, so that a pass over {_many(means.characters)} has more steps"
-    return lanes, f"as a rule; a pass over {_many(means.characters)} has enough steps"
+    if lanes < means.lanes:
+        return lanes, f"fewer than {means.lanes}, so that {text} has more steps"
+    usual = "as a rule" if lanes == Config.batch_size else "as many take a GPU hardly more time than few"
+    return lanes, f"{usual}; {text} has enough steps"
 
 
 def _layers(config, means):
@@ -183,8 +187,9 @@ def _cautious(config, means):
 
 
 def _lr(config, means):
-    rate = RATE * min(1.0, (WIDTH / config.hidden) ** 0.5)
-    return float(f"{rate:.2g}"), f"for {config.hidden} units"
+    lanes = max(1.0, config.batch_size / Config.batch_size)
+    rate = RATE * min(1.0, (WIDTH / config.hidden) ** 0.5) * lanes**LANES_RATE
+    return float(f"{rate:.2g}"), f"for {config.hidden} units" + f" and {config.batch_size} lanes" * (lanes > 1)
 
 
 def _many(characters):

@@ -88,11 +88,18 @@ def test_every_choice_has_a_reason_that_is_about_this_run():
     assert all(one[name] != other[name] for name in ("hidden", "dropout", "batch_size"))
 
 
+def test_a_gpu_reads_in_more_lanes_at_a_higher_rate():
+    one, other = (chosen({"time": "5m", "hidden": 256}, multiplications=1e12, lanes=lanes) for lanes in (32, 128))
+    assert (one.batch_size, other.batch_size) == (32, 128) and one.lr < other.lr <= 2 * one.lr
+    choices = {c.name: c.reason for c in plan({"steps": 9}, Means(20_000, 65, lanes=128))}
+    assert choices["batch_size"] == "fewer than 128, so that a pass over 20,000 characters has more steps"
+
+
 lengths = st.sampled_from([{}, {"steps": 1}, {"steps": 10**6}, {"epochs": 0.1}, {"epochs": 900.0}])
 lengths |= st.sampled_from([{"time": "1s"}, {"time": "1m"}, {"time": "30m"}, {"time": "900h"}])
 means = st.builds(
     dict, characters=st.integers(64, 10**10), symbols=st.integers(2, 200_000), bfloat16=st.booleans(),
-    multiplications=st.floats(1e6, 1e15),
+    multiplications=st.floats(1e6, 1e15), lanes=st.sampled_from([32, 128]),
 )  # fmt: skip
 some = st.sets(st.sampled_from(sorted(TYPED))).map(lambda names: {name: TYPED[name] for name in names})
 

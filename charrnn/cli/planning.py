@@ -15,6 +15,8 @@ from ..errors import UsageError
 from . import PRINTED, app, cache, pipeable
 from .learn import _check_new, options
 
+WIDE = 512  # units of the model that a GPU is measured with, which takes as long for fewer
+
 
 @app.command(rich_help_panel="Models")
 @options("eval_every", "save_every", "sample_length", "patience", plans=True)
@@ -71,19 +73,22 @@ def planned(typed: dict, corpus) -> tuple[Config, list]:
 
     from ..engine import choose, quicker_in_bfloat16
     from ..engine.allocator import keep_buffers
-    from ..plan import Means
+    from ..plan import GPU_LANES, Means
     from ..plan import plan as choices_for
     from .session import _device, _model, _threads
 
     config, symbols = Config(**typed), len(corpus.vocabulary)
     device, cell = _device(config.device), _model(config, symbols).stack[-1]
     engine, _ = choose(config.engine, cell, torch.zeros(0, device=device))
+    on_gpu = device.startswith("cuda")
     quicker = device == "cpu" and quicker_in_bfloat16(engine, cell)
-    means = Means(len(corpus.part("train")), symbols, bfloat16=quicker)
+    lanes = GPU_LANES if on_gpu else Config.batch_size
+    means = Means(len(corpus.part("train")), symbols, bfloat16=quicker, lanes=lanes)
     if config.time:
         keep_buffers()
         _threads(config.threads)
-        config = replace(config, precision=typed.get("precision", "bfloat16" if quicker else "float32"))
+        usual = {"precision": "bfloat16" if quicker else "float32", "batch_size": lanes}
+        config = Config(**usual | ({"hidden": WIDE} if on_gpu else {}) | typed)
         means = replace(means, multiplications=multiplications(config, _model(config, symbols), device))
     choices = choices_for(typed, means)
     return Config(**typed | {choice.name: choice.value for choice in choices}), choices
