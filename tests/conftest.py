@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
 from charrnn import checkpoint, cli
 from charrnn.model import Model
@@ -23,11 +24,12 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="session", autouse=True)
 def _quiet_world(tmp_path_factory):
-    """A cache that is not the user's, and no colour but where a test asks for it."""
+    """A cache that is not the user's, no colour but where a test asks for it, and on a GPU all bits of a float32."""
     os.environ["CHARRNN_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     for name in ("FORCE_COLOR", "CLICOLOR_FORCE"):
         os.environ.pop(name, None)
     os.environ |= {"NO_COLOR": "1", "COLUMNS": "80"}
+    torch.backends.cudnn.allow_tf32 = False  # what is scored in-process is compared with sums in float64
 
 
 @pytest.fixture(autouse=True)
@@ -123,7 +125,6 @@ def trained(tmp_path_factory, _quiet_world) -> Path:
 @pytest.fixture(scope="module")
 def one_thread():
     """For models so small that two threads would only wait for each other."""
-    import torch
 
     before = torch.get_num_threads()
     torch.set_num_threads(1)

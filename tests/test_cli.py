@@ -384,7 +384,8 @@ def test_training_tells_the_memory_that_it_took(process, corpus):
     """A wider model takes more, and about as much as its arrays have numbers."""
     taken = []
     for hidden in (8, 512):
-        told = json.loads(process("train", corpus, "--steps", 1, "--hidden", hidden, "--json", "-q").stdout)
+        given = ("--device", "cpu", "--steps", 1, "--hidden", hidden)
+        told = json.loads(process("train", corpus, *given, "--json", "-q").stdout)
         assert 50e6 < told["memory"]["before"] < told["memory"]["peak"] < 2e9
         taken.append(told["memory"]["peak"] - told["memory"]["before"])
     assert taken[1] - taken[0] > 16 * told["parameters"] > 40e6  # weights, gradients, two moments

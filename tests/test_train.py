@@ -1197,30 +1197,3 @@ def test_a_rollback_after_a_resume_goes_back_to_the_same_state(training):
     assert [(row["step"], row["at"]) for row in parts.of("rollback")] == [(7, 14)]
     assert same(weights_of(parts.folder), weights_of(whole.folder))
     assert same(weights_of(parts.folder, "best.pt"), weights_of(whole.folder, "best.pt"))
-
-
-# ---- a GPU
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device here")
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_cuda(charrnn, corpus, precision):
-    given = ("--steps", 5, "--eval-every", 5, "-q", "--dropout", 0.1, *TINY)
-    for device in ("cpu", "cuda"):
-        chosen = precision if device == "cuda" else "float32"
-        answer = charrnn("train", corpus, "--device", device, "--precision", chosen, "--out", device, *given)
-        assert (answer.status, answer.err) == (0, "")
-    rows = {
-        device: [json.loads(line) for line in (corpus.parent / device / "metrics.jsonl").read_text().splitlines()]
-        for device in ("cpu", "cuda")
-    }
-    near = 2e-2 if precision == "bfloat16" else 2e-3  # bfloat16 has eight bits; cuDNN's float32 products have eleven
-    for a, b in zip(rows["cpu"], rows["cuda"], strict=True):
-        assert (a["event"], a["step"]) == (b["event"], b["step"])
-        assert a["nats"] == pytest.approx(b["nats"], abs=near)
-    assert charrnn("sample", "cuda", "-n", 20).status == 0
-    scored = json.loads(charrnn("eval", "cuda", "--device", "cpu", "--json").out)
-    assert scored["nats"] == pytest.approx(rows["cuda"][-1]["nats"], abs=near)
-    for device, other in (("cuda", "cpu"), ("cpu", "cuda")):
-        answer = charrnn("train", "--resume", device, "--device", other, "--steps", 8, "-q")
-        assert (answer.status, answer.out) == (0, f"{device}/best.pt\n")
