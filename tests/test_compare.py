@@ -60,7 +60,7 @@ def here(monkeypatch):
     """Runs are made in this process, which spares torch's import; `here` lists what was asked of them."""
     made = []
 
-    def run(module, arguments, stop, watch, poll):
+    def run(module, arguments, stop, watch, poll, world):
         made.append((module, arguments))
         yield
         if module == "charrnn.compare.generation":
@@ -517,6 +517,42 @@ def test_runs_side_by_side_are_those_of_one_after_the_other(charrnn, corpus, her
     assert one == two
     answer = charrnn("compare", corpus, *more, "--jobs", 0, "--out", "two")
     assert answer.status == 2 and "--out two: holds another comparison (" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("visible", "jobs", "device", "names"),
+    [
+        (None, 2, "auto", ["0", "1", "0", "1"]), ("GPU-a,GPU-b", 2, "auto", ["GPU-a", "GPU-b", "GPU-a", "GPU-b"]),
+        (None, 3, "auto", ["0", "1", "0"]), (None, 1, "auto", [None] * 4), (None, 2, "cpu", [None] * 4),
+    ],
+)  # fmt: skip
+def test_runs_side_by_side_are_dealt_out_to_the_gpus(charrnn, corpus, here, monkeypatch, visible, jobs, device, names):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    inside, worlds = work.launching, []
+
+    def told(module, arguments, stop, watch, poll, world):
+        worlds.append((arguments, world.get("CUDA_VISIBLE_DEVICES")))
+        return inside(module, arguments, stop, watch, poll, world)
+
+    monkeypatch.setattr(work, "launching", told)
+    more = ("--jobs", jobs, "--threads", 1, "--device", device, "--out", "dealt")
+    answer = compare(charrnn, corpus, *more)
+    assert answer.status == 0 and (" thread each, on 2 GPUs" in answer.err) == (jobs > 1 and device == "auto")
+    assert [gpu for arguments, gpu in worlds if arguments[0] == "train"][: len(names)] == names
+    assert {gpu for arguments, gpu in worlds if arguments[0] != "train"} == set(names)
+
+
+def test_a_process_has_the_environment_that_is_asked_for():
+    Path("tells.py").write_text("import os; print(os.environ['CUDA_VISIBLE_DEVICES'], os.environ['PATH'])")
+    process = work.launching("tells", [], lambda: None, world={"CUDA_VISIBLE_DEVICES": "GPU-b"})
+    with pytest.raises(StopIteration) as ended:
+        while True:
+            next(process)
+    assert ended.value.value.out == f"GPU-b {os.environ['PATH']}\n"
 
 
 def test_runs_side_by_side_are_all_saved_when_interrupted(charrnn, corpus, here, monkeypatch):

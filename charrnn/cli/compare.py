@@ -1,6 +1,7 @@
 """`charrnn compare`: a grid of training runs, made one after the other or side by side, and told in tables."""
 
 import json
+import os
 import shlex
 from contextlib import closing
 from dataclasses import replace
@@ -208,12 +209,23 @@ def _run(folder, plan, report):
     from .session import Stop
 
     stop = Stop()
-    with closing(Work(folder, plan, report.say, stop.signal)) as work, stop, report.live():
+    with closing(Work(folder, plan, report.say, stop.signal, _gpus(plan))) as work, stop, report.live():
         try:
             return work.run()
         except Interrupted as error:
             again = shlex.join(["charrnn", "compare", "--resume", str(folder)])
             raise Interrupted(f"{error}; go on with: {again}", error.signal) from None
+
+
+def _gpus(plan):
+    """The GPUs that runs made at once are dealt out to, where no other device was typed."""
+    if plan.asked["jobs"] == 1 or not {entry.config["device"] for entry in plan.entries} <= {"auto", "cuda"}:
+        return []
+    import torch
+
+    from ..compare.work import gpus
+
+    return gpus(os.environ.get("CUDA_VISIBLE_DEVICES"), torch.cuda.device_count())
 
 
 def _screen(folder, plan):
@@ -234,7 +246,8 @@ def _screen(folder, plan):
     ]  # fmt: skip
     if asked["jobs"] > 1:
         threads = _many(max(entry.config["threads"] for entry in plan.entries), "thread")
-        rows.append(("at once", f"{asked['jobs']} runs, {threads} each"))
+        dealt = len(_gpus(plan))
+        rows.append(("at once", f"{asked['jobs']} runs, {threads} each" + f", on {dealt} GPUs" * (dealt > 1)))
     if length:
         whole = -(-left // asked["jobs"]) * seconds(length)
         rows.append(("expected", f"over {duration(whole)}, {duration(seconds(length))} for each run"))

@@ -124,8 +124,11 @@ def launch(module: str, arguments: list[str], stop, watch=lambda: None) -> Ended
             return ended.value
 
 
-def launching(module: str, arguments: list[str], stop, watch=lambda: None, poll: float = POLL):
-    """Runs a module of this Python as a process in a group of its own, so that Ctrl-C reaches us alone.
+def launching(
+    module: str, arguments: list[str], stop, watch=lambda: None, poll: float = POLL, world: dict | None = None
+):
+    """Runs a module of this Python as a process in a group of its own, so that Ctrl-C reaches us alone; `world` is what
+    its environment has beside ours.
 
     A generator: it yields every `poll` seconds and returns how the process ended; closed before, it ends the process.
 
@@ -133,8 +136,8 @@ def launching(module: str, arguments: list[str], stop, watch=lambda: None, poll:
     """
     begun, told = time.monotonic(), False
     with subprocess.Popen(
-        [sys.executable, "-m", module, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, encoding="utf-8", errors="replace", start_new_session=True,
+        [sys.executable, "-m", module, *arguments], env=os.environ | (world or {}), stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", errors="replace", start_new_session=True,
     ) as process:  # fmt: skip
         try:
             while True:
@@ -151,11 +154,19 @@ def launching(module: str, arguments: list[str], stop, watch=lambda: None, poll:
             raise
 
 
-class Work:
-    """A comparison at work in its folder. `say(event, **what)` is told of each run: begin, watch, end."""
+def gpus(visible: str | None, count: int) -> list[str]:
+    """The `count` CUDA devices that torch sees as CUDA_VISIBLE_DEVICES, which has the value `visible`, names them."""
+    return (visible.split(",") if visible else [str(number) for number in range(count)])[:count]
 
-    def __init__(self, folder: Path, plan: Plan, say, stop):
-        self.folder, self.plan, self.say, self.stop = folder, plan, say, stop
+
+class Work:
+    """A comparison at work in its folder. `say(event, **what)` is told of each run: begin, watch, end.
+
+    Runs made at once are dealt out to the `gpus`, where there are several.
+    """
+
+    def __init__(self, folder: Path, plan: Plan, say, stop, gpus: list[str] = ()):
+        self.folder, self.plan, self.say, self.stop, self.gpus = folder, plan, say, stop, gpus
         self.at_once = plan.asked["jobs"]
         self._lock = run.lock(folder)
         self.rows = read_rows(folder)
@@ -166,12 +177,14 @@ class Work:
         Raises Interrupted when asked to stop, once the runs at work have saved.
         """
         run.mend_rows(self.folder / "rows.jsonl")
-        begun, at_work, stopped = set(), {}, None
+        begun, at_work, stopped, places = set(), {}, None, {}
         try:
             while at_work or not stopped:
                 for job in [] if stopped else self._next(begun, self.at_once - len(at_work)):
                     begun.add(job.name)
-                    at_work[job.name] = self._made(job)
+                    taken = {places[name] for name in at_work}
+                    places[job.name] = min(place for place in range(self.at_once) if place not in taken)
+                    at_work[job.name] = self._made(job, places[job.name])
                     number = len(self.rows.keys() | at_work.keys())
                     self.say("begin", title=job.title, number=number, total=total(self.plan))
                 if not at_work:
@@ -208,11 +221,13 @@ class Work:
             self.say("end", title=title, number=number, total=total(self.plan), row=row)
         return None
 
-    def _made(self, job):
-        """A run made, as a generator that returns its title and its row."""
-        return job.title, (yield from self._row(job))
+    def _made(self, job, place):
+        """A run made, as a generator that returns its title and its row; of those made at once it has this place."""
+        dealt = self.at_once > 1 and len(self.gpus) > 1  # then each sees one GPU alone
+        world = {"CUDA_VISIBLE_DEVICES": self.gpus[place % len(self.gpus)]} if dealt else {}
+        return job.title, (yield from self._row(job, world))
 
-    def _row(self, job):
+    def _row(self, job, world):
         """Trains; a generator that returns what came of it as a row."""
         entry, folder = resolved(job.entry, self.folder), self.folder / "runs" / job.name
         config = settings_of(entry, job.seed, job.lr)
@@ -226,7 +241,7 @@ class Work:
                 settings.write_text(to_toml(config), encoding="utf-8")
             arguments = ["train", *entry.texts, "--config", str(settings), "--out", str(folder), "--overwrite"]
         watch = lambda: self._watch(job, folder, config)  # noqa: E731
-        ended = yield from self._process("charrnn", [*arguments, "--json", "-q"], watch)
+        ended = yield from self._process("charrnn", [*arguments, "--json", "-q"], world, watch)
         row = dict.fromkeys(ROW) | self._known(job, config, ended, resumed)
         if ended.status:
             return row | _troubled(ended, folder)
@@ -234,15 +249,15 @@ class Work:
             raise DataError(f"{entry.texts[0]}: is not the text that the comparison began with; it has changed since")
         row |= _finished(answer, folder)
         for name, module in SPEEDS.items():  # each printed by a process that does this one thing with the model
-            ended = yield from self._process(module, [answer["best"]])
+            ended = yield from self._process(module, [answer["best"]], world)
             row[name] = None if ended.status else float(ended.out)
         return row
 
-    def _process(self, module, arguments, watch=lambda: None):
+    def _process(self, module, arguments, world, watch=lambda: None):
         """A process that ran to its end; where we were asked to stop, Interrupted."""
         ended = None
         if not self.stop():
-            ended = yield from launching(module, arguments, self.stop, watch, POLL / self.at_once)
+            ended = yield from launching(module, arguments, self.stop, watch, POLL / self.at_once, world)
         if self.stop() and (ended is None or ended.status):
             raise Interrupted("", self.stop())
         return ended
