@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .config import complete
 from .errors import CharrnnError, CheckpointError
 from .model import apart
 
@@ -151,7 +152,7 @@ def weights(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def members(tensors: dict[str, np.ndarray], record: dict) -> list[dict]:
     """The arrays of each model in a checkpoint: of one as a rule, or of those that were trained side by side."""
-    return apart(weights(tensors), record.get("config", {}).get("members", 1))
+    return apart(weights(tensors), complete(record.get("config", {}))["members"])
 
 
 def shareable(record: dict) -> dict:
