@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from charrnn import checkpoint, train
 from charrnn.cells import classes, make
-from charrnn.cli import planning
+from charrnn.cli import planning, session
 from charrnn.config import PLANNED, Config, flag, read_toml
+from charrnn.corpus import open_corpus
 from charrnn.engine import products
 from charrnn.model import Model
 from charrnn.plan import MEMBERS, OFTEN, WIDTHS, Means, plan, reads, work
@@ -245,6 +246,24 @@ def test_what_is_measured_is_the_quickest_step(monkeypatch):
     config = Config(cell="gru", embed=3, hidden=5, layers=1, batch_size=4, seq_len=6)
     assert planning.multiplications(config, model, "cpu", 7.0) == pytest.approx(work(model) * 4 * 6 / 2.0)
     assert next(took) == 9.0
+
+
+@pytest.mark.parametrize(("typed", "hidden", "lanes"), [({}, 512, 128), ({"hidden": 64, "batch_size": 16}, 64, 16)])
+def test_a_gpu_is_measured_with_what_it_will_have_to_do(typed, hidden, lanes, monkeypatch, corpus):
+    """A wide model, many lanes and noise; no GPU is there, so another tensor stands for those on it."""
+    measured = []
+
+    def multiplications(config, model, device):
+        measured.append((model.hidden, config.batch_size, config.dropout, config.weight_drop, device))
+        return 1e12
+
+    monkeypatch.setattr(session, "_device", lambda name: "cuda")
+    monkeypatch.setattr(torch, "zeros", lambda size, device: torch.ones(size))
+    monkeypatch.setattr(planning, "multiplications", multiplications)
+    text = open_corpus([corpus], [], corpus.parent / "cache")
+    config, _ = planning.planned({"time": "1m", "cell": "minlstm"} | typed, text)
+    assert measured == [(hidden, lanes, 0.1, 0.1, "cuda")]
+    assert (config.weight_drop, config.precision, config.batch_size) == (0.0, "float32", typed.get("batch_size", 8))
 
 
 @pytest.fixture
