@@ -1,7 +1,7 @@
 """The plan of a run: what is chosen for a text and a length of training where nothing was typed, and why.
 
 A pure function of what was typed, of the text's size and, in a run by time, of the machine's speed. So without a time
-the same command gives the same numbers everywhere, but for the precision, which is the processor's.
+the same command gives the same numbers everywhere, but for precision and lanes, which are the processor's or GPU's.
 """
 
 import math
@@ -20,7 +20,7 @@ READ = 5  # characters that a run should read for each weight that they meet: wi
 LEARNED = 1200  # times N^(2/3): so many weights for N characters; with more, a text is only learned by heart sooner
 WHOLE = 24  # steps that an epoch should have at least; lanes are halved for it
 FEWEST = 8  # lanes
-GPU_LANES = 128  # so many cost a GPU hardly more time than 32, and it draws as much text in a fourth of the steps
+GPU_LANES = 128  # a step with so many takes a GPU hardly longer than one with 32
 DROPOUT = ((6, 0.0), (17, 0.1), (40, 0.2), (80, 0.3), (150, 0.4), (math.inf, 0.5))  # up to so much exposure
 WEIGHT_DROP = ((6, 0.0), (18, 0.1), (80, 0.2), (math.inf, 0.3))  # the same for recurrent matrices, times the members
 STATE_RESET = ((6, 0.0), (math.inf, 0.02))
