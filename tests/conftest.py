@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import torch
 
 from charrnn import checkpoint, cli
 from charrnn.model import Model
@@ -29,6 +28,8 @@ def _quiet_world(tmp_path_factory):
     for name in ("FORCE_COLOR", "CLICOLOR_FORCE"):
         os.environ.pop(name, None)
     os.environ |= {"NO_COLOR": "1", "COLUMNS": "80"}
+    import torch  # only here, where OMP_NUM_THREADS is set
+
     torch.backends.cudnn.allow_tf32 = False  # what is scored in-process is compared with sums in float64
 
 
@@ -125,6 +126,7 @@ def trained(tmp_path_factory, _quiet_world) -> Path:
 @pytest.fixture(scope="module")
 def one_thread():
     """For models so small that two threads would only wait for each other."""
+    import torch
 
     before = torch.get_num_threads()
     torch.set_num_threads(1)

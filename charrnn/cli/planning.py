@@ -15,7 +15,7 @@ from ..errors import UsageError
 from . import PRINTED, app, cache, pipeable
 from .learn import _check_new, options
 
-WIDE = 512  # units of the model that a GPU is measured with, which takes as long for fewer,
+WIDE = 512  # units of the model that a GPU is measured with, which takes hardly less time for fewer,
 NOISE = {"dropout": 0.1, "weight_drop": 0.1, "state_reset": 0.02}  # and for which noise is a third of a step
 
 
