@@ -30,6 +30,15 @@ def refuses(cell, like) -> str:
 def unroll(cell, p, x, below, state):
     """As reference.unroll."""
     layout = Layout(cell, p)
+    given = prepared(layout, p, x, below, state)
+    results = _Unroll.apply(layout, torch.is_grad_enabled(), x.shape[:2], tuple(given), *given.values())
+    ups, states = results[: len(cell.ups)], results[len(cell.ups) :]
+    return dict(zip(cell.ups, ups, strict=True)), dict(zip(cell.states, states, strict=True))
+
+
+def prepared(layout, p, x, below, state) -> dict:
+    """What a layer of such a layout computes with, by name: its weights as `layout` has them, states and inputs."""
+    cell = layout.cell
     given = layout.matrices(p) | {name: state[name] for name in cell.states}
     if any(X in bundle.spans for bundle in layout.bundles):
         given["x"] = x
@@ -43,9 +52,7 @@ def unroll(cell, p, x, below, state):
             given[name] = raw_input(p, x).to(state[cell.states[0]].dtype)  # also where it is projected in another
         elif family == "fixed":
             given[name] = _fixed(layout.cut.fixed[name], p)
-    results = _Unroll.apply(layout, torch.is_grad_enabled(), x.shape[:2], tuple(given), *given.values())
-    ups, states = results[: len(cell.ups)], results[len(cell.ups) :]
-    return dict(zip(cell.ups, ups, strict=True)), dict(zip(cell.states, states, strict=True))
+    return given
 
 
 def _fixed(symbol, p):
