@@ -100,7 +100,9 @@ class Config:
 
     device: str = setting("auto", "auto, cpu, cuda, cuda:N or mps; auto takes CUDA where it is.", MACHINE, free=True)
     engine: str = setting(
-        "auto", "What unrolls the cell: auto, native (torch.nn's kernels), scan, generic or reference.", MACHINE
+        "auto",
+        "What unrolls the cell: auto, native (torch.nn's kernels), compiled, scan, generic or reference.",
+        MACHINE,
     )
     precision: str = setting("float32", "Arithmetic of training: float32 or bfloat16 (mixed).", MACHINE, free=True)
     threads: int = setting(0, "Processor threads; 0 for torch's own choice.", MACHINE, free=True)

@@ -77,16 +77,16 @@ class Trainer:
         """Starts from these weights, those of the members `joined`."""
         self.weights = {k: torch.from_numpy(w.copy()).to(self.device).requires_grad_() for k, w in weights.items()}
         self.members = apart(self.weights, self.config.members)
-        self.engine, self.run = self._chosen(self.stream.lanes)
+        self.engine, self.run = self._chosen(self.stream.lanes, precision=self.config.precision)
         self.optimizer = Optimizer(self.weights, self.config.weight_decay, self.members, self.config.cautious)
         self.average = {k: w.detach().clone() for k, w in self.weights.items()} if self.config.ema else {}
         self.state = self._fresh()
         self.good, self._rate_clock = None, (time.monotonic(), 0)
         self._remember()
 
-    def _chosen(self, lanes):
+    def _chosen(self, lanes, **more):
         """The engine for so many lanes: its name, and what unrolls."""
-        return choose(self.config.engine, self.model.stack[-1], self.members[0]["embedding"], lanes)
+        return choose(self.config.engine, self.model.stack[-1], self.members[0]["embedding"], lanes, **more)
 
     def export(self) -> dict[str, torch.Tensor]:
         """Everything but the counters that the next update depends on."""
@@ -356,7 +356,9 @@ class Trainer:
         return record if kind == "last" else checkpoint.shareable(record)
 
     def resume(self, tensors: dict[str, np.ndarray], record: dict) -> None:
-        """Goes on from the content of a last.pt."""
+        """Goes on from the content of a last.pt, by the engine of before."""
+        lanes, precision = self.stream.lanes, self.config.precision
+        self.engine, self.run = self._chosen(lanes, precision=precision, before=record["engine"])
         counters, past = (Counters(**_infinite(record[name])) for name in ("counters", "good"))
         good = {k.removeprefix("good."): v for k, v in tensors.items() if k.startswith("good.")}
         present = {k: v for k, v in tensors.items() if not k.startswith("good.")}

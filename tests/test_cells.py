@@ -26,6 +26,7 @@ from charrnn.engine import (
     _fastest_first,
     bind,
     choose,
+    compiled,
     generic,
     native,
     on_numpy,  # noqa: F401  teaches the operators numpy arrays
@@ -783,12 +784,19 @@ def test_what_a_layer_hands_up_is_used_in_every_layer_above(name):
 def test_auto_takes_the_fastest_that_suits():
     tensor, array = torch.zeros(1), np.zeros(1)
     assert choose("auto", cells.make("lstm"), tensor) == ("native", native.unroll)
-    for name in ("grid", "gru", "rnn"):
-        assert choose("auto", cells.make(name), tensor) == ("generic", generic.unroll)
-        few = "generic" if name == "grid" else "native"
+    for name in ("grid", "gru", "rnn", "mingru"):
+        assert choose("auto", cells.make(name), tensor) == ("compiled", compiled.unroll)
+        mixed = "scan" if name == "mingru" else "generic"
+        assert choose("auto", cells.make(name), tensor, precision="bfloat16")[0] == mixed
+        few = {"grid": "generic", "mingru": "scan"}.get(name, "native")
         assert choose("auto", cells.make(name), tensor, lanes=1)[0] == few
+    assert choose("auto", cells.make("gru"), tensor, before="generic") == ("generic", generic.unroll)
+    assert choose("auto", cells.make("grid"), tensor, before="native")[0] == "compiled"
+    assert choose("auto", cells.make("grid"), tensor, before="of another version")[0] == "compiled"
+    with refused("--engine compiled", "float32", "bfloat16"):
+        choose("compiled", cells.make("gru"), tensor, precision="bfloat16")
     on_gpu = SimpleNamespace(device=SimpleNamespace(type="cuda"))
-    assert _fastest_first(cells.make("gru"), on_gpu, 64)[0] == "native"
+    assert _fastest_first(cells.make("gru"), on_gpu, 64) == ["native", "scan", "generic", "reference"]
     assert choose("auto", cells.make("lstm"), array) == ("reference", reference.unroll)
     assert choose("reference", cells.make("lstm"), tensor) == ("reference", reference.unroll)
 

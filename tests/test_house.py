@@ -25,7 +25,7 @@ FLOORS = [  # from the ground up; a room is a module or a folder of the package
 ]
 THIRD_PARTY = {  # what a room imports as soon as it is imported itself; anything heavier waits in a function
     "vocab": {"numpy"},
-    "engine": {"numpy", "torch"},
+    "engine": {"llvmlite", "numpy", "torch"},
     "corpus": {"numpy"},
     "tasks": {"numpy"},
     "model": {"numpy"},
@@ -47,7 +47,7 @@ THIRD_PARTY = {  # what a room imports as soon as it is imported itself; anythin
     "report": {"numpy"},
     "cli": {"typer"},
 }
-HEAVY = {"torch", "numpy", "tokenizers", "scipy", "matplotlib"}
+HEAVY = {"torch", "numpy", "llvmlite", "tokenizers", "scipy", "matplotlib"}
 MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").rstrip("."): path
     for path in sorted(PACKAGE.rglob("*.py"))

@@ -218,7 +218,8 @@ def test_whether_a_processor_multiplies_in_bfloat16(monkeypatch, can, does):
 @pytest.mark.parametrize(
     ("options", "known"),
     [
-        ((), True), (("--cell", "gru"), True), (("--cell", "mingru"), True), (("--zoneout", 0.1), True),
+        ((), True), (("--cell", "gru", "--engine", "generic"), True), (("--cell", "mingru", "--engine", "scan"), True),
+        (("--cell", "gru"), False), (("--zoneout", 0.1), False), (("--engine", "compiled"), False),
         (("--engine", "reference"), False), (("--engine", "native", "--cell", "gru"), False),
     ],
 )  # fmt: skip

@@ -344,6 +344,7 @@ def _plan(session, corpus, trainer, folder, marks):
     memory = 16 * trainer.parameters + kept
     engine = {
         "native": "native: torch.nn's kernels",
+        "compiled": "compiled: code for this processor",
         "generic": "generic: products, and arithmetic in blocks",
         "scan": "scan: linear in its state, all steps at once",
         "reference": "reference: a loop over the equations",

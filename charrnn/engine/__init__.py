@@ -1,7 +1,7 @@
 """Engines unroll a cell over a sequence: `unroll(cell, p, x, below, state) -> up, state`.
 
-`reference` is the law; `native` is torch.nn's kernels; `generic` runs any cell fast. `p` is what `bind` makes of a
-layer's weights.
+`reference` is the law; `native` is torch.nn's kernels; `compiled` and `generic` run any cell fast, the one on a CPU, by
+code made for it, the other by calls of torch. `p` is what `bind` makes of a layer's weights.
 """
 
 from importlib import import_module
@@ -11,38 +11,44 @@ import numpy as np
 from ..cells.base import Names, block_diagonal, constant
 from ..errors import UsageError, nearest
 
-NAMES = ("native", "scan", "generic", "reference")
-FEW = 16  # lanes; with fewer, each step of a sequence is little work
+NAMES = ("native", "compiled", "scan", "generic", "reference")
+OTHERS = NAMES[1:]
+FEW = 4  # lanes; with fewer, code that takes a vector of them at a time is no faster than torch's
 
 
-def choose(name: str, cell, like, lanes: int = FEW):
+def choose(name: str, cell, like, lanes: int = FEW, precision: str = "float32", before: str | None = None):
     """The engine asked for, or with "auto" the one that measurements found to be the fastest for this cell on arrays
-    such as `like` and for so many lanes (`charrnn bench train`).
+    such as `like` and for so many lanes (`charrnn bench train`); that of `before`, where it is there, goes first.
 
     Returns its name and its `unroll`; UsageError says in the engine's own words why it refuses.
     """
     if name not in ("auto", *NAMES):
         raise UsageError(f"--engine {name}: no such engine{nearest(name, NAMES)}; known: auto, {', '.join(NAMES)}")
-    for candidate in _fastest_first(cell, like, lanes) if name == "auto" else [name]:
+    chosen = [*([before] if before in NAMES else []), *_fastest_first(cell, like, lanes)] if name == "auto" else [name]
+    for candidate in chosen:
         engine = import_module(f".{candidate}", __name__)
         refusal = engine.refuses(cell, like)
+        if precision != "float32" and candidate == "compiled":
+            refusal = f"its products are in float32, not in {precision}"
         if not refusal:
             return candidate, engine.unroll
     raise UsageError(f"--engine {name}: {refusal}")
 
 
 def _fastest_first(cell, like, lanes):
-    """On a CPU torch's kernels go through oneDNN for the LSTM alone; those of the GRU and the plain network are slower
-    than `generic` but for few lanes. cuDNN has all three."""
+    """On a CPU torch's kernels go through oneDNN for the LSTM alone, and then only they are as fast as `compiled`; for
+    few lanes that is slower than the others. cuDNN has all three."""
     on_cpu = getattr(getattr(like, "device", None), "type", "cpu") == "cpu"
-    slow_kernel = on_cpu and lanes >= FEW and cell.name in ("gru", "rnn")
-    return sorted(NAMES, key=lambda name: name == "native") if slow_kernel else NAMES
+    if on_cpu and lanes >= FEW:
+        return ("native", *OTHERS) if cell.name == "lstm" else (*OTHERS, "native")
+    return [name for name in NAMES if name != "compiled"]
 
 
 def quicker_in_bfloat16(name: str, cell) -> bool:
     """Whether mixed precision is known to make training a cell by an engine faster on this processor, where that
     multiplies so itself: oneDNN's LSTM is 1.15 (64 units) to 1.5 times (192 and more) as fast, what `scan` runs 1.2 to
-    1.6 times, and by `generic` cells of 128 units are as fast, of 256 up to 1.1 and of 512 1.2 to 1.3 times."""
+    1.6 times, and by `generic` cells of 128 units are as fast, of 256 up to 1.1 and of 512 1.2 to 1.3 times. `compiled`
+    knows float32 alone."""
     from .products import in_bfloat16
 
     known = name in ("generic", "scan") or (name == "native" and cell.name == "lstm")

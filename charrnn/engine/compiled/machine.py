@@ -1,0 +1,110 @@
+"""Compiling for the processor at hand, and running what was compiled on several of its cores."""
+
+import ctypes
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+
+import llvmlite.binding as llvm
+import torch
+from llvmlite import ir
+
+from . import matmul
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How lanes are cut into blocks of so many vectors, each of `width` numbers, which are float or `double`."""
+
+    double: bool
+    width: int
+    vectors: int
+
+    @property
+    def number(self):
+        return ir.DoubleType() if self.double else ir.FloatType()
+
+    @property
+    def lanes(self):
+        """Of a block."""
+        return self.width * self.vectors
+
+    @property
+    def tall(self):
+        """Rows of a matrix that are multiplied at once: with their vectors of sums they fill half of the registers."""
+        return max(2, 16 // self.vectors // (1 if _widest() >= 64 else 2))
+
+    @property
+    def chunk(self):
+        """Steps whose weight gradients are one product."""
+        return matmul.CHUNK // self.lanes
+
+
+@cache
+def features():
+    """What this processor can do; RuntimeError where LLVM does not know."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm.get_host_cpu_features()
+
+
+def _widest():
+    """Bytes of this processor's widest vector."""
+    return 64 if features().get("avx512f") else 32 if features().get("avx") else 16
+
+
+def kind_for(dtype, lanes: int, threads: int) -> Kind:
+    """How so many lanes are cut into blocks: as many as there are threads, but none that is wider than two vectors."""
+    double = dtype == torch.float64
+    widest = _widest() // (8 if double else 4)
+    each = -(-lanes // threads)
+    for width, vectors in ((widest // 2, 1), (widest, 1), (widest, 2)):
+        if width * vectors >= each:
+            break
+    return Kind(double, width, vectors)
+
+
+class Compiled:
+    """A module of code, ready to run."""
+
+    def __init__(self, module):
+        parsed = llvm.parse_assembly(str(module))
+        parsed.verify()
+        target = llvm.Target.from_default_triple().create_target_machine(
+            cpu=llvm.get_host_cpu_name(), features=features().flatten(), opt=3, jit=True
+        )
+        tuning = llvm.create_pipeline_tuning_options(speed_level=2)
+        builder = llvm.create_pass_builder(target, tuning)
+        builder.getModulePassManager().run(parsed, builder)
+        self.engine = llvm.create_mcjit_compiler(parsed, target)
+        self.engine.finalize_object()
+
+    def function(self, name):
+        """By name; it keeps the module alive."""
+        number, pointer = ctypes.c_int64, ctypes.c_void_p
+        function = ctypes.CFUNCTYPE(None, number, number, number, pointer, pointer)
+        found = function(self.engine.get_function_address(name))
+        found.compiled = self
+        return found
+
+
+def run(function, steps, lanes, kind, arrays):
+    """All steps of all blocks of lanes, shared out among threads: for each of them `arrays` has its own list."""
+    firsts = range(0, lanes, kind.lanes)
+
+    def some(k):
+        addresses = (ctypes.c_void_p * len(arrays[k]))(*(a.data_ptr() for a in arrays[k]))
+        strides = [a.stride(0) if a.dim() == 3 and len(a) > 1 else 0 for a in arrays[k]]
+        strides = (ctypes.c_int64 * len(strides))(*strides)
+        for first in firsts[k :: len(arrays)]:
+            function(steps, lanes, first, addresses, strides)
+
+    others = [_pool().submit(some, k) for k in range(1, len(arrays))]
+    some(0)
+    for other in others:
+        other.result()
+
+
+@cache
+def _pool():
+    return ThreadPoolExecutor(thread_name_prefix="lanes")

@@ -1,0 +1,340 @@
+"""The compiled engine against the reference, for every cell, and the code that it is made of."""
+
+import ctypes
+import sys
+import weakref
+
+import numpy as np
+import pytest
+import torch
+from test_cells import (
+    arrays,
+    cases,
+    chunks_equal_whole,
+    close,
+    detached,
+    every_case,
+    every_size,
+    gradients,
+    over,
+    tensors,
+    unrolled,
+)
+from test_generic import Twins
+
+from charrnn import cells
+from charrnn.cells import base
+from charrnn.cells.zoneout import Zoneout
+from charrnn.engine import choose, compiled, reference
+
+pytest.importorskip("llvmlite")
+from llvmlite import ir
+
+from charrnn.engine.compiled import machine, matmul
+from charrnn.engine.compiled import unrolled as passes
+from charrnn.engine.compiled.code import INT, Code
+
+
+@pytest.fixture(params=[256, 16], ids=["one chunk", "many chunks"])
+def chunks(request, monkeypatch):
+    """Weight gradients of all steps at once, and of a few at a time."""
+    monkeypatch.setattr(machine.Kind, "chunk", property(lambda kind: max(1, request.param // kind.lanes)))
+    passes.function.cache_clear()
+    yield
+    passes.function.cache_clear()
+
+
+def equals_reference(case, drawn, tolerance):
+    mine, law = (unrolled(engine, case.cell(), drawn, case.n) for engine in (compiled, reference))
+    close(detached(mine), detached(law), tolerance, str(case))
+    close(gradients(mine, drawn), gradients(law, drawn), tolerance, str(case))
+
+
+@every_case
+def test_it_equals_the_reference(case):
+    equals_reference(case, tensors(arrays(case, 7), gradients=True), 1e-10)
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru", "mut1", "mogrifier", "sru", "grid", "clockwork"])
+def test_it_equals_the_reference_in_chunks(name, chunks):
+    for case in cases([name]):
+        equals_reference(case, tensors(arrays(case, 7), gradients=True), 1e-10)
+
+
+@over(cases(sizes=((16, 32),)))
+def test_it_equals_the_reference_in_float32(case):
+    """1e-4 because sums of 7 steps and 32 units are rounded to 24 bits."""
+    drawn = {name: 0.3 * torch.tensor(a, dtype=torch.float32) for name, a in arrays(case, 7).items()}
+    if "state.t" in drawn:
+        drawn["state.t"] = torch.tensor(arrays(case, 7)["state.t"], dtype=torch.float32)
+    drawn = {name: a.requires_grad_(name != "state.t") for name, a in drawn.items()}
+    equals_reference(case, drawn, 1e-4)
+
+
+def wide(name, lanes, steps=9, m=5, n=19):
+    """Inputs, a state and weights of a cell for so many lanes, in float32."""
+    case, random = cases([name], sizes=((m, n),))[0], np.random.default_rng(lanes)
+    drawn = arrays(case, 1)
+    drawn["x"] = random.normal(size=(steps, lanes, m))
+    drawn |= {k: random.normal(size=(lanes, n)) for k in drawn if k.startswith("state.")}
+    return case, {k: torch.tensor(0.3 * a, dtype=torch.float32).requires_grad_() for k, a in drawn.items()}
+
+
+@pytest.mark.parametrize("lanes", [1, 3, 8, 17, 33, 70])
+def test_lanes_of_any_number(lanes):
+    for name in ("lstm", "gru-cho"):
+        case, drawn = wide(name, lanes)
+        equals_reference(case, drawn, 1e-4)
+
+
+@pytest.mark.parametrize("threads", [2, 3, 5])
+def test_threads_do_not_change_what_goes_up(threads, monkeypatch):
+    """Not by a bit, however the lanes are cut; gradients of weights are sums over the blocks, in another order."""
+    case, drawn = wide("gru", 70)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    one = unrolled(compiled, case.cell(), drawn, case.n)
+    law = gradients(one, drawn)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    several = unrolled(compiled, case.cell(), drawn, case.n)
+    close(detached(several), detached(one), 0.0)
+    found = gradients(several, drawn)
+    close({"x": found["x"]}, {"x": law["x"]}, 0.0)
+    close(found, law, 1e-4)
+
+
+@every_size
+def test_chunks_equal_the_whole(case):
+    chunks_equal_whole(compiled, case, torch.tensor)
+
+
+@every_size
+def test_without_gradients_the_values_are_the_same(case):
+    drawn = tensors(arrays(case, 6), gradients=True)
+    kept = unrolled(compiled, case.cell(), drawn, case.n)
+    with torch.no_grad():
+        close(unrolled(compiled, case.cell(), drawn, case.n), detached(kept), 0.0, str(case))
+
+
+@every_size
+def test_gradients_are_finite_from_the_initial_state(case):
+    drawn = tensors(arrays(case, 3, "initial"), gradients=True)
+    outputs = unrolled(compiled, case.cell(), drawn, case.n)
+    for name, gradient in gradients({k: a for k, a in outputs.items() if k[:2] == "up"}, drawn).items():
+        assert gradient.isfinite().all(), name
+
+
+def test_only_the_gradients_that_are_wanted():
+    """The input of the first layer, or frozen weights, need none."""
+    case = cases(["lstm"])[0]
+    drawn = tensors(arrays(case, 5))
+    drawn["U.i"].requires_grad_()
+    mine, law = (gradients(unrolled(engine, case.cell(), drawn, case.n), drawn) for engine in (compiled, reference))
+    assert set(mine) == {"U.i"}
+    close(mine, law, 1e-12)
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_what_a_pass_kept_goes_with_its_results(backwards, monkeypatch):
+    made, case = [], cases(["peephole"])[0]
+
+    class Watched(passes.Forward):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            made.append(weakref.ref(self))
+
+    monkeypatch.setattr(passes, "Forward", Watched)
+    drawn = tensors(arrays(case, 5), gradients=True)
+    results = unrolled(compiled, case.cell(), drawn, case.n)
+    assert made[0]() is not None
+    if backwards:
+        results["up.h"].sum().backward()
+    del results
+    assert made[0]() is None
+
+
+@pytest.mark.parametrize("m", [3, 4])
+def test_whatever_a_person_writes(m):
+    random, cell = np.random.default_rng(3), Twins()
+    shapes = {"W.a": (m, 4), "b.a": (4,), "W.b": (m, 4), "b.b": (4,), "U.a": (4, 4), "U.a2": (4, 4), "v.a": (4,)}
+    shapes |= {"W.raw": (m, 4)} if m != 4 else {}
+    shapes |= {"x": (6, 2, m)} | {f"state.{name}": (2, 4) for name in "hcde"}
+    drawn = {name: torch.tensor(random.normal(size=shape)).requires_grad_() for name, shape in shapes.items()}
+    mine, law = (unrolled(engine, cell, drawn, 4) for engine in (compiled, reference))
+    close(detached(mine), detached(law), 1e-12)
+    close(gradients(mine, drawn), gradients(law, drawn), 1e-12)
+
+
+@pytest.mark.parametrize("drawn", [True, False])
+@pytest.mark.parametrize("name", ["lstm", "gru-cho", "depth-gated", "sru"])
+def test_zoneout(name, drawn):
+    """With what is drawn in training, and without, as in evaluation."""
+    case = cases([name])[0]
+    cell, given = Zoneout(case.cell(), 0.3), arrays(case, 5)
+    for state in cell.regularised if drawn else ():
+        given[f"below.zoneout_{state}"] = np.random.default_rng(2).choice([0.7, -0.3], (5, 2, case.n))
+    given = {k: torch.tensor(a).requires_grad_("zoneout" not in k) for k, a in given.items()}
+    mine, law = (unrolled(engine, cell, given, case.n) for engine in (compiled, reference))
+    close(detached(mine), detached(law), 1e-12)
+    close(gradients(mine, given), gradients(law, given), 1e-12)
+
+
+def test_what_it_refuses(monkeypatch):
+    """Arrays of numpy, other devices, and machines that it cannot compile for."""
+    lstm, tensor = cells.make("lstm"), torch.zeros(1)
+    assert not compiled.refuses(lstm, tensor)
+    assert "torch tensors" in compiled.refuses(lstm, np.zeros(1))
+    assert "CPU" in compiled.refuses(lstm, torch.zeros(1, device="meta"))
+    monkeypatch.setitem(sys.modules, "llvmlite.binding", None)
+    for module in [name for name in sys.modules if name.startswith("charrnn.engine.compiled.")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.delattr(compiled, "machine", raising=False)
+    compiled.trouble.cache_clear()
+    assert "llvmlite" in compiled.refuses(lstm, tensor)
+    assert choose("auto", cells.make("gru"), tensor)[0] == "generic"
+    compiled.trouble.cache_clear()
+
+
+# ---- the code
+
+
+KINDS = [machine.Kind(double, width, 1) for double in (False, True) for width in (1, 2, 4, 8, 16)]
+
+
+def computed(kind, function, *columns):
+    """What a function of code and vectors gives for columns of numbers."""
+    module = ir.Module()
+    code = Code(module, "test", 1, len(columns) + 1, kind)
+    length, result, *given = code.function.args
+    with code.loop(INT(0), length, kind.width) as place:
+        values = [code.load(code.at(a, place)) for a in given]
+        code.store(function(code, *values), code.at(result, place))
+    code.build.ret_void()
+    compiled_ = machine.Compiled(module)
+    types = [ctypes.c_int64] + [ctypes.c_void_p] * (len(columns) + 1)
+    call = ctypes.CFUNCTYPE(None, *types)(compiled_.engine.get_function_address("test"))
+    number = np.float64 if kind.double else np.float32
+    columns = [np.ascontiguousarray(a, number) for a in columns]
+    result = np.empty_like(columns[0])
+    call(len(result), result.ctypes.data, *(a.ctypes.data for a in columns))
+    return result
+
+
+SYMBOLS = {
+    "exp": np.exp,
+    "sigmoid": lambda a: 1 / (1 + np.exp(-a)),
+    "tanh": np.tanh,
+    "relu": lambda a: np.maximum(a, 0),
+    "softplus": lambda a: np.logaddexp(0, a),
+    "log_sigmoid": lambda a: -np.logaddexp(0, -a),
+}
+
+
+@pytest.mark.parametrize("name", SYMBOLS)
+@pytest.mark.parametrize("double", [False, True])
+def test_functions_are_as_good_as_their_numbers(name, double):
+    """Within 4 units of the last place, of 1 or of the value: tanh is twice a logistic function less 1."""
+    kind = machine.Kind(double, 8, 1)
+    limit = 85.0 if not double or name == "exp" else 700.0
+    a = np.concatenate([np.linspace(-limit, limit, 40_000), np.linspace(-2, 2, 40_000), [0.0, -0.0, 1e-30, -1e-30] * 2])
+    a = a.astype(float if double else np.float32)
+    found, law = computed(kind, lambda code, a: code.apply(name, a), a), SYMBOLS[name](a.astype(float))
+    unit = np.finfo(found.dtype).eps
+    error = np.abs(found - law) / (law if name == "exp" else np.maximum(np.abs(law), 1))
+    assert error.max() < 4 * unit
+
+
+@pytest.mark.parametrize("name", ["exp", "sigmoid", "tanh", "relu", "softplus", "log_sigmoid", "sqrt"])
+def test_what_is_no_number_stays_none(name):
+    for kind in KINDS:
+        assert np.isnan(computed(kind, lambda code, a: code.apply(name, a), np.full(16, np.nan))).all()
+
+
+def test_far_out_functions_reach_their_limits():
+    far = np.array([-np.inf, -1e30, -500, -100, 100, 500, 1e30, np.inf] * 2)
+    kind = machine.Kind(False, 16, 1)
+    run = lambda name: computed(kind, lambda code, a: code.apply(name, a), far)[:8]  # noqa: E731
+    np.testing.assert_allclose(run("sigmoid"), [0, 0, 0, 0, 1, 1, 1, 1], atol=1e-30)
+    assert (run("tanh") == [-1, -1, -1, -1, 1, 1, 1, 1]).all()
+    np.testing.assert_allclose(run("softplus"), [0, 0, 0, 0, 100, 500, 1e30, np.inf], atol=1e-30)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_arithmetic_is_that_of_the_operators(kind):
+    random = np.random.default_rng(1)
+    number = np.float64 if kind.double else np.float32
+    a, b = random.normal(size=32).astype(number), random.normal(size=32).astype(number)
+    b[:4] = a[:4]
+    for name, law in {
+        "+": a + b, "-": a - b, "*": a * b, "/": a / b, "%": a - np.floor(a / b) * b, "maximum": np.maximum(a, b),
+        "sigmoid slope": a * b * (1 - b), "tanh slope": a * (1 - b * b), "sqrt": np.sqrt(np.abs(a)),
+    }.items():  # fmt: skip
+        if name == "sqrt":
+            found = computed(kind, lambda code, a, b: code.apply("sqrt", code.apply("maximum", a, b)), np.abs(a), a)
+        else:
+            found = computed(kind, lambda code, a, b: code.apply(name, a, b), a, b)  # noqa: B023
+        np.testing.assert_allclose(found, law, rtol=1e-6 if not kind.double else 1e-14, atol=1e-6, err_msg=name)
+    for name, law in {"==": a == b, ">=": a >= b}.items():
+        chosen = lambda code, a, b: code.apply("where", code.apply(name, a, b), 1.0, code.apply("*", a, 0.5))  # noqa: B023,E731
+        np.testing.assert_array_equal(computed(kind, chosen, a, b), np.where(law, 1, a * number(0.5)))
+
+
+def test_all_operators_of_a_step_are_there():
+    """But for those of the stack around the cells."""
+    around = {"take", "affine", "join", "stack", "normalise", "attend", "remember", "block_diagonal", "constant"}
+    code = Code(ir.Module(), "test", 0, 0, machine.Kind(False, 4, 1))
+    a, condition = code.spread(1.0), code.apply(">=", code.spread(1.0), code.spread(2.0))
+    for name in base.OPERATORS.keys() - around:
+        arguments = {"where": [condition, a, a], "maximum": [a, a]}.get(name, [a])
+        assert code.apply(name, *arguments) is not None
+
+
+@pytest.mark.parametrize("kind", [k for k in KINDS if k.width > 1], ids=str)
+@pytest.mark.parametrize(("M", "K"), [(1, 1), (7, 5), (16, 3), (37, 20)])
+def test_products(kind, M, K):
+    random, number = np.random.default_rng(M), torch.float64 if kind.double else torch.float32
+    for vectors in (1, 2):
+        lanes = kind.width * vectors
+        a, b = torch.tensor(random.normal(size=(M, K)), dtype=number), torch.tensor(random.normal(size=(K, lanes + 3)))
+        b = b.to(number)
+        for tall in (2, 8):
+            module = ir.Module()
+            for name in ("set", "add"):
+                matmul.product(module, name, name == "add", kind, vectors, tall).linkage = ""
+            code = machine.Compiled(module)
+            packed = matmul.pack(a, tall)
+            types = [ctypes.c_int64] * 4 + [ctypes.c_void_p] * 3
+            for name, start in (("set", 0.0), ("add", 5.0)):
+                out = torch.full((M, lanes + 1), 5.0, dtype=number)
+                call = ctypes.CFUNCTYPE(None, *types)(code.engine.get_function_address(name))
+                call(M, K, lanes + 3, lanes + 1, packed.data_ptr(), b.data_ptr(), out.data_ptr())
+                torch.testing.assert_close(out[:, :lanes], a @ b[:, :lanes] + start, rtol=1e-5, atol=1e-5)
+                assert (out[:, lanes] == 5.0).all()  # what lies beside is left alone
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_panels_are_a_packed_matrix(kind):
+    """Rows beyond the last are the last once more."""
+    rows, steps, lanes = 2 * kind.width + 1, 3, kind.lanes
+    source = torch.arange(steps * (rows + 1) * (lanes + 2), dtype=torch.float64 if kind.double else torch.float32)
+    source = source.view(steps, rows + 1, lanes + 2)
+    module = ir.Module()
+    matmul.panels(module, "panels", kind).linkage = ""
+    code = machine.Compiled(module)
+    call = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4, *[ctypes.c_void_p] * 2)(
+        code.engine.get_function_address("panels")
+    )
+    whole = -(-rows // kind.width) * kind.width
+    target = source.new_empty(whole * steps * lanes)
+    call(rows, source.stride(0), source.stride(1), steps, source.data_ptr(), target.data_ptr())
+    matrix = source[:, :rows, :lanes].transpose(0, 1).reshape(rows, -1)
+    matrix = torch.cat([matrix, matrix[-1:].expand(whole - rows, -1)])
+    assert torch.equal(target, matmul.pack(matrix, kind.width))
+
+
+def test_blocks_fit_lanes_and_threads(monkeypatch):
+    monkeypatch.setattr(machine, "_widest", lambda: 64)
+    found = {
+        given: machine.kind_for(torch.float32, *given).lanes for given in ((64, 2), (50, 2), (16, 2), (4, 1), (64, 8))
+    }
+    assert found == {(64, 2): 32, (50, 2): 32, (16, 2): 8, (4, 1): 8, (64, 8): 8}
+    assert machine.kind_for(torch.float64, 64, 2).lanes == 16
