@@ -786,19 +786,28 @@ def test_auto_takes_the_fastest_that_suits():
     assert choose("auto", cells.make("lstm"), tensor) == ("native", native.unroll)
     for name in ("grid", "gru", "rnn", "mingru"):
         assert choose("auto", cells.make(name), tensor) == ("compiled", compiled.unroll)
-        mixed = "scan" if name == "mingru" else "generic"
-        assert choose("auto", cells.make(name), tensor, precision="bfloat16")[0] == mixed
         few = {"grid": "generic", "mingru": "scan"}.get(name, "native")
         assert choose("auto", cells.make(name), tensor, lanes=1)[0] == few
     assert choose("auto", cells.make("gru"), tensor, before="generic") == ("generic", generic.unroll)
     assert choose("auto", cells.make("grid"), tensor, before="native")[0] == "compiled"
     assert choose("auto", cells.make("grid"), tensor, before="of another version")[0] == "compiled"
-    with refused("--engine compiled", "float32", "bfloat16"):
-        choose("compiled", cells.make("gru"), tensor, precision="bfloat16")
     on_gpu = SimpleNamespace(device=SimpleNamespace(type="cuda"))
     assert _fastest_first(cells.make("gru"), on_gpu, 64) == ["native", "scan", "generic", "reference"]
     assert choose("auto", cells.make("lstm"), array) == ("reference", reference.unroll)
     assert choose("reference", cells.make("lstm"), tensor) == ("reference", reference.unroll)
+
+
+@pytest.mark.parametrize("can", [True, False])
+def test_bfloat16_is_compiled_where_the_processor_has_it(can, monkeypatch):
+    monkeypatch.setattr(compiled, "multiplies_in_bfloat16", lambda: can)
+    tensor = torch.zeros(1)
+    for name, other in (("mingru", "scan"), ("grid", "generic")):
+        chosen = choose("auto", cells.make(name), tensor, precision="bfloat16")[0]
+        assert chosen == ("compiled" if can else other)
+        assert choose("auto", cells.make(name), tensor)[0] == "compiled"
+    if not can:
+        with refused("--engine compiled", "this processor", "bfloat16"):
+            choose("compiled", cells.make("gru"), tensor, precision="bfloat16")
 
 
 def refused(*words):

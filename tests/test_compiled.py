@@ -1,6 +1,7 @@
 """The compiled engine against the reference, for every cell, and the code that it is made of."""
 
 import ctypes
+import itertools
 import sys
 import weakref
 
@@ -33,6 +34,8 @@ from llvmlite import ir
 from charrnn.engine.compiled import machine, matmul
 from charrnn.engine.compiled import unrolled as passes
 from charrnn.engine.compiled.code import INT, Code
+
+pairs = pytest.mark.skipif(not machine.in_pairs(), reason="this processor does not multiply in bfloat16")
 
 
 @pytest.fixture(params=[256, 16], ids=["one chunk", "many chunks"])
@@ -100,6 +103,24 @@ def test_threads_do_not_change_what_goes_up(threads, monkeypatch):
     found = gradients(several, drawn)
     close({"x": found["x"]}, {"x": law["x"]}, 0.0)
     close(found, law, 1e-4)
+
+
+@pairs
+@pytest.mark.parametrize("name", ["lstm", "gru-cho", "mogrifier", "mut1", "grid"])
+def test_mixed_precision_rounds_what_is_multiplied(name):
+    """Within 0.05, since bfloat16 has 8 bits; states stay float32, and gradients come in the weights' precision."""
+    case = cases([name], sizes=((16, 32),))[0]
+    drawn = {k: torch.tensor(0.3 * a, dtype=torch.float32).requires_grad_() for k, a in arrays(case, 7).items()}
+    exact = unrolled(compiled, case.cell(), drawn, case.n)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = unrolled(compiled, case.cell(), drawn, case.n)
+    assert all(a.dtype == torch.float32 for a in mixed.values())
+    assert not any(torch.equal(mixed[key], exact[key]) for key in mixed)
+    close(detached(mixed), detached(exact), 0.05, str(case))
+    mine, law = gradients(mixed, drawn), gradients(exact, drawn)
+    for key in mine:
+        error = (mine[key] - law[key]).norm() / law[key].norm()
+        assert mine[key].dtype == torch.float32 and error < 0.02, (key, error)
 
 
 @every_size
@@ -288,47 +309,67 @@ def test_all_operators_of_a_step_are_there():
         assert code.apply(name, *arguments) is not None
 
 
+def function(module, name, integers, pointers):
+    """A function of a module, to be called with numbers and tensors."""
+    code, types = machine.Compiled(module), [ctypes.c_int64] * integers + [ctypes.c_void_p] * pointers
+    call = ctypes.CFUNCTYPE(None, *types)(code.engine.get_function_address(name))
+    call.code = code
+    return lambda *given: call(*(a.data_ptr() if isinstance(a, torch.Tensor) else a for a in given))
+
+
+def exported(function):
+    """A function of a module that can be found from without."""
+    function.linkage = ""
+
+
 @pytest.mark.parametrize("kind", [k for k in KINDS if k.width > 1], ids=str)
 @pytest.mark.parametrize(("M", "K"), [(1, 1), (7, 5), (16, 3), (37, 20)])
 def test_products(kind, M, K):
     random, number = np.random.default_rng(M), torch.float64 if kind.double else torch.float32
-    for vectors in (1, 2):
-        lanes = kind.width * vectors
-        a, b = torch.tensor(random.normal(size=(M, K)), dtype=number), torch.tensor(random.normal(size=(K, lanes + 3)))
-        b = b.to(number)
-        for tall in (2, 8):
-            module = ir.Module()
-            for name in ("set", "add"):
-                matmul.product(module, name, name == "add", kind, vectors, tall).linkage = ""
-            code = machine.Compiled(module)
-            packed = matmul.pack(a, tall)
-            types = [ctypes.c_int64] * 4 + [ctypes.c_void_p] * 3
-            for name, start in (("set", 0.0), ("add", 5.0)):
-                out = torch.full((M, lanes + 1), 5.0, dtype=number)
-                call = ctypes.CFUNCTYPE(None, *types)(code.engine.get_function_address(name))
-                call(M, K, lanes + 3, lanes + 1, packed.data_ptr(), b.data_ptr(), out.data_ptr())
-                torch.testing.assert_close(out[:, :lanes], a @ b[:, :lanes] + start, rtol=1e-5, atol=1e-5)
-                assert (out[:, lanes] == 5.0).all()  # what lies beside is left alone
+    for vectors, tall in itertools.product((1, 2), (2, 8)):
+        lanes, module = kind.width * vectors, ir.Module()
+        a, b = (torch.tensor(random.normal(size=size), dtype=number) for size in ((M, K), (K, lanes + 3)))
+        exported(matmul.product(module, "set", False, kind, vectors, tall))
+        exported(matmul.product(module, "add", True, kind, vectors, tall))
+        for name, start in (("set", 0.0), ("add", 5.0)):
+            out = torch.full((M, lanes + 1), 5.0, dtype=number)
+            function(module, name, 4, 3)(M, K, lanes + 3, lanes + 1, matmul.pack(a, tall), b, out)
+            torch.testing.assert_close(out[:, :lanes], a @ b[:, :lanes] + start, rtol=1e-5, atol=1e-5)
+            assert (out[:, lanes] == 5.0).all()  # what lies beside is left alone
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=str)
+def rounded(a):
+    return a.bfloat16().float()
+
+
+@pairs
+@pytest.mark.parametrize("width", [4, 8, 16])
+@pytest.mark.parametrize(("M", "K"), [(1, 1), (7, 5), (37, 20)])
+def test_products_of_pairs(width, M, K):
+    """What is multiplied is rounded to bfloat16, the sums are float32; a row that has no other goes with 0."""
+    random, kind, module = np.random.default_rng(M), machine.Kind(False, width, 2, True), ir.Module()
+    a, b = (torch.tensor(random.normal(size=size), dtype=torch.float32) for size in ((M, K), (K, 2 * width + 3)))
+    exported(matmul.product(module, "set", False, kind, 2, 8))
+    exported(matmul.halves(module, "halves", kind))
+    together, out = torch.full((-(-K // 2) * 2 * width,), torch.nan), torch.empty(M, 2 * width)
+    function(module, "halves", 2, 2)(K, 2 * width + 3, b, together)
+    function(module, "set", 4, 3)(M, -(-K // 2), 2 * width, 2 * width, matmul.pack(a, 8, True), together, out)
+    torch.testing.assert_close(out, rounded(a) @ rounded(b)[:, : 2 * width], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, pytest.param(machine.Kind(False, 8, 2, True), marks=pairs)], ids=str)
 def test_panels_are_a_packed_matrix(kind):
     """Rows beyond the last are the last once more."""
-    rows, steps, lanes = 2 * kind.width + 1, 3, kind.lanes
+    rows, steps, lanes, module = 2 * kind.width + 1, 3, kind.lanes, ir.Module()
     source = torch.arange(steps * (rows + 1) * (lanes + 2), dtype=torch.float64 if kind.double else torch.float32)
     source = source.view(steps, rows + 1, lanes + 2)
-    module = ir.Module()
-    matmul.panels(module, "panels", kind).linkage = ""
-    code = machine.Compiled(module)
-    call = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4, *[ctypes.c_void_p] * 2)(
-        code.engine.get_function_address("panels")
-    )
+    exported(matmul.panels(module, "panels", kind))
     whole = -(-rows // kind.width) * kind.width
-    target = source.new_empty(whole * steps * lanes)
-    call(rows, source.stride(0), source.stride(1), steps, source.data_ptr(), target.data_ptr())
+    target = source.new_empty(whole * steps * lanes // kind.together)
+    function(module, "panels", 4, 2)(rows, source.stride(0), source.stride(1), steps, source, target)
     matrix = source[:, :rows, :lanes].transpose(0, 1).reshape(rows, -1)
     matrix = torch.cat([matrix, matrix[-1:].expand(whole - rows, -1)])
-    assert torch.equal(target, matmul.pack(matrix, kind.width))
+    assert torch.equal(target.view(torch.int32), matmul.pack(matrix, kind.width, kind.mixed).view(torch.int32))
 
 
 def test_blocks_fit_lanes_and_threads(monkeypatch):

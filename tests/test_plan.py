@@ -219,7 +219,7 @@ def test_whether_a_processor_multiplies_in_bfloat16(monkeypatch, can, does):
     ("options", "known"),
     [
         ((), True), (("--cell", "gru", "--engine", "generic"), True), (("--cell", "mingru", "--engine", "scan"), True),
-        (("--cell", "gru"), False), (("--zoneout", 0.1), False), (("--engine", "compiled"), False),
+        (("--cell", "gru"), True), (("--zoneout", 0.1), True), (("--engine", "compiled"), True),
         (("--engine", "reference"), False), (("--engine", "native", "--cell", "gru"), False),
     ],
 )  # fmt: skip

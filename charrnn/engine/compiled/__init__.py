@@ -21,6 +21,13 @@ def refuses(cell, like) -> str:
     return trouble()
 
 
+def multiplies_in_bfloat16() -> bool:
+    """Whether this processor multiplies pairs of bfloat16, as far as LLVM can tell; else all is done in float32."""
+    from . import machine
+
+    return machine.in_pairs()
+
+
 @cache
 def trouble():
     """What there is against compiling here."""

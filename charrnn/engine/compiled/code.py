@@ -8,7 +8,18 @@ INT, POINTER = ir.IntType(64), ir.PointerType()
 EXPONENTIAL = {"float": 7, "double": 13}  # terms of the series by which exp is as good as the kind of number
 LOGARITHM = {"float": 8, "double": 17}
 LIMITS = {"float": (-87.0, 88.0), "double": (-708.0, 709.0)}  # where exp stops: it neither vanishes nor overflows
+PAIR = ir.IntType(32)  # two bfloat16
 BITS = {"float": (32, 23, 127), "double": (64, 52, 1023)}  # of the number, of its mantissa; what its exponent is off by
+
+
+class _BFloat(ir.Type):
+    """A type that `ir` does not have."""
+
+    def _to_string(self):
+        return "bfloat"
+
+
+BFLOAT = _BFloat()
 
 
 class Code:
@@ -101,13 +112,40 @@ class Code:
         """A number, known now or when the function runs, in all places of a vector."""
         if not isinstance(value, ir.Value):
             return ir.Constant(self.vector, [self.number(value)] * self.width)
-        start = self.build.insert_element(ir.Constant(self.vector, ir.Undefined), value, ir.IntType(32)(0))
+        return self._everywhere(value, self.number)
+
+    def _everywhere(self, value, kind):
+        vector = ir.VectorType(kind, self.width)
+        start = self.build.insert_element(ir.Constant(vector, ir.Undefined), value, ir.IntType(32)(0))
         order = ir.Constant(ir.VectorType(ir.IntType(32), self.width), [0] * self.width)
-        return self.build.shuffle_vector(start, ir.Constant(self.vector, ir.Undefined), order)
+        return self.build.shuffle_vector(start, ir.Constant(vector, ir.Undefined), order)
 
     def splat(self, address):
         """The one number at an address in all places of a vector."""
         return self.spread(self.load(address, self.number))
+
+    def pairs_at(self, address):
+        """The vector of pairs of bfloat16 that lies at an address."""
+        return self.build.load(address, typ=ir.VectorType(PAIR, self.width), align=4)
+
+    def splat_pair(self, address):
+        """The one pair of bfloat16 at an address in all places of a vector."""
+        return self._everywhere(self.build.load(address, typ=PAIR), PAIR)
+
+    def paired(self, a, b):
+        """Two vectors of floats, rounded, as one of pairs of bfloat16."""
+        build, pairs = self.build, ir.VectorType(PAIR, self.width)
+        short = ir.VectorType(ir.IntType(16), self.width)
+        a, b = (build.fptrunc(value, ir.VectorType(BFLOAT, self.width)) for value in (a, b))
+        low, high = (build.zext(build.bitcast(value, short), pairs) for value in (a, b))
+        return build.or_(low, build.shl(high, ir.Constant(pairs, [16] * self.width)))
+
+    def dot(self, sums, a, b):
+        """Sums, and the products of both numbers of each pair with those of another added to them."""
+        kind = ir.VectorType(BFLOAT, 2 * self.width)
+        name = f"llvm.x86.avx512bf16.dpbf16ps.{32 * self.width}"
+        a, b = (self.build.bitcast(value, kind) for value in (a, b))
+        return self._call(name, sums, a, b)
 
     def transposed(self, lines):
         """As many vectors as each has numbers, the other way round: interleaving the two halves of them, as a deck of
@@ -229,11 +267,11 @@ class Code:
 
     def intrinsic(self, name, *arguments):
         """An operation of LLVM's own on vectors."""
-        full = f"llvm.{name}.v{self.width}f{BITS[str(self.number)][0]}"
-        function = self.module.globals.get(full) or ir.Function(
-            self.module, ir.FunctionType(self.vector, [self.vector] * len(arguments)), full
-        )
-        return self.build.call(function, arguments)
+        return self._call(f"llvm.{name}.v{self.width}f{BITS[str(self.number)][0]}", *arguments)
+
+    def _call(self, name, *arguments):
+        signature = ir.FunctionType(self.vector, [a.type for a in arguments])
+        return self.build.call(self.module.globals.get(name) or ir.Function(self.module, signature, name), arguments)
 
 
 _METHODS = {

@@ -92,6 +92,7 @@ class _Kernel:
     def __init__(self, module, name, step, kind):
         self.step, self.layout, self.cut = step, step.layout, step.layout.cut
         self.kind, self.names, self._known = kind, {}, {}  # names have numbers
+        self.halves = matmul.halves(module, "halves", kind) if kind.mixed else None
         self.products = {
             n: matmul.product(module, n, n == "add", kind, kind.vectors, kind.tall) for n in ("set", "add")
         }
@@ -137,11 +138,21 @@ class _Kernel:
         """How far apart the rows of a place are."""
         return INT(self.kind.lanes) if place.kind in OWN else self.lanes
 
+    def _ready(self, place, rows, t):
+        """Values as products read them: address, and how far apart their rows are; in pairs where the kind is mixed."""
+        address, between = self._address(place, t), self._between(place)
+        if not self.kind.mixed:
+            return address, between
+        pairs = self._address(Place("pairs", kind=VECTOR))
+        self.code.build.call(self.halves, [INT(rows), between, address, pairs])
+        return pairs, INT(self.kind.lanes)
+
     def _multiply(self, name, rows, depth, matrix, values, result, t, later=0):
-        """The product of a packed matrix, by name, with values: "set" it in a place or "add" it to what is there."""
-        matrix = self._address(Place(matrix, kind=VECTOR))
-        sizes = INT(rows), INT(depth), self._between(values), self._between(result)
-        addresses = matrix, self._address(values, t), self._address(result, t, later=later)
+        """The product of a packed matrix, by name, with values that are ready: "set" it in a place or "add" it to what
+        is there."""
+        address, between = values
+        sizes = INT(rows), INT(-(-depth // self.kind.together)), between, self._between(result)
+        addresses = self._address(Place(matrix, kind=VECTOR)), address, self._address(result, t, later=later)
         self.code.build.call(self.products[name], [*sizes, *addresses])
 
     def _value(self, symbol, t, unit, vector, known):
@@ -187,11 +198,11 @@ class Forward(_Kernel):
                     self._node(which, t)
 
     def _product(self, bundle, t, begun):
+        values = self._ready(self.step.values(bundle), bundle.depth, t)
         for part, rows in bundle.parts.items():
             for fresh in (True, False):
                 for a, b in self.layout.parts([row for row in rows if (row not in begun) == fresh]):
                     matrix, result = ("forward", bundle, part, (a, b)), Place(("value", "rows"), a)
-                    values = self.step.values(bundle)
                     self._multiply("set" if fresh else "add", b - a, bundle.depth, matrix, values, result, t)
             begun |= {*rows}
 
@@ -288,21 +299,22 @@ class Backward(_Kernel):
         return known or leaf.arguments[0] in self.wanted
 
     def _product(self, bundle, t):
-        for (a, b), rows in bundle.parts.items():
+        lefts = [left for left in bundle.spans if self._is_needed(left)]
+        for (a, b), rows in bundle.parts.items() if lefts else ():
             self._clear([self.cut.row_of[row] for row in rows], t)
-            for left, (start, end) in bundle.spans.items():
-                if self._is_needed(left):
-                    key, place, later = self._target(left)
-                    name = "add" if self._is_written(key, left) else "set"
-                    matrix = "backward", bundle, (a, b), left
-                    self._multiply(name, end - start, b - a, matrix, Place("rows", a, CHUNK), place, t, later)
-                    self.written.add(key)
+            slopes = self._ready(Place("rows", a, CHUNK), b - a, t)
+            for left in lefts:
+                start, end = bundle.spans[left]
+                key, place, later = self._target(left)
+                name = "add" if self._is_written(key, left) else "set"
+                self._multiply(name, end - start, b - a, ("backward", bundle, (a, b), left), slopes, place, t, later)
+                self.written.add(key)
 
     def _weights(self, start, steps):
         """The gradients of the matrices, of a chunk of steps: one product of what was multiplied and the slopes of the
         rows, both packed."""
         code, b, width = self.code, self.code.build, self.kind.width
-        columns = b.mul(steps, INT(self.kind.lanes))
+        columns = b.mul(steps, INT(self.kind.lanes // self.kind.together))
         left, right = (self._address(Place(name, kind=VECTOR)) for name in ("left panels", "right panels"))
         for bundle in self.layout.bundles:
             parts = [part for part in bundle.parts if (bundle, part) in self.wanted]

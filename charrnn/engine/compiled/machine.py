@@ -14,11 +14,13 @@ from . import matmul
 
 @dataclass(frozen=True)
 class Kind:
-    """How lanes are cut into blocks of so many vectors, each of `width` numbers, which are float or `double`."""
+    """How lanes are cut into blocks of so many vectors, each of `width` numbers, which are float or `double`; products
+    are `mixed` where what is multiplied is rounded to bfloat16."""
 
     double: bool
     width: int
     vectors: int
+    mixed: bool = False
 
     @property
     def number(self):
@@ -28,6 +30,11 @@ class Kind:
     def lanes(self):
         """Of a block."""
         return self.width * self.vectors
+
+    @property
+    def together(self):
+        """How many numbers are multiplied and summed in one place of a vector."""
+        return 2 if self.mixed else 1
 
     @property
     def tall(self):
@@ -53,7 +60,12 @@ def _widest():
     return 64 if features().get("avx512f") else 32 if features().get("avx") else 16
 
 
-def kind_for(dtype, lanes: int, threads: int) -> Kind:
+def in_pairs() -> bool:
+    """Whether this processor multiplies pairs of bfloat16."""
+    return bool(features().get("avx512bf16") and features().get("avx512vl"))
+
+
+def kind_for(dtype, lanes: int, threads: int, mixed: bool = False) -> Kind:
     """How so many lanes are cut into blocks: as many as there are threads, but none that is wider than two vectors."""
     double = dtype == torch.float64
     widest = _widest() // (8 if double else 4)
@@ -61,7 +73,7 @@ def kind_for(dtype, lanes: int, threads: int) -> Kind:
     for width, vectors in ((widest // 2, 1), (widest, 1), (widest, 2)):
         if width * vectors >= each:
             break
-    return Kind(double, width, vectors)
+    return Kind(double, width, vectors, mixed)
 
 
 class Compiled:
@@ -70,8 +82,9 @@ class Compiled:
     def __init__(self, module):
         parsed = llvm.parse_assembly(str(module))
         parsed.verify()
+        able = features().flatten()
         target = llvm.Target.from_default_triple().create_target_machine(
-            cpu=llvm.get_host_cpu_name(), features=features().flatten(), opt=3, jit=True
+            cpu=llvm.get_host_cpu_name(), features=able, opt=3, jit=True
         )
         tuning = llvm.create_pipeline_tuning_options(speed_level=2)
         builder = llvm.create_pass_builder(target, tuning)

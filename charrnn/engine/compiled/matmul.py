@@ -11,17 +11,20 @@ from .code import INT, Code
 CHUNK = 256  # columns of what is packed at once for weight gradients: so many fit the first cache, `tall` rows of them
 
 
-def pack(matrix, tall):
-    """A matrix (M, K) as `product` reads it, in one row."""
+def pack(matrix, tall, mixed=False):
+    """A matrix (M, K) as `product` reads it, in one row; `mixed`, in pairs of bfloat16."""
     M, K = matrix.shape
     whole = M // tall * tall
-    tiles = matrix[:whole].reshape(-1, tall, K).transpose(1, 2)
+    if mixed:
+        matrix = torch.nn.functional.pad(matrix, (0, K % 2)).bfloat16().contiguous().view(torch.int32)
+    tiles = matrix[:whole].reshape(-1, tall, matrix.shape[1]).transpose(1, 2)
     return torch.cat([tiles.reshape(-1), matrix[whole:].reshape(-1)])
 
 
 def product(module, name, add, kind, vectors, tall):
     """A function of M, K, from row to row of the values, the same of the result; the packed matrix, values (K, lanes),
-    result (M, lanes): it sets or adds to the result, of so many vectors of lanes."""
+    result (M, lanes): it sets or adds to the result, of so many vectors of lanes. Where the kind is mixed, K is that of
+    pairs, and so are matrix and values."""
     code = Code(module, name, 4, 3, kind)
     code.function.linkage = "internal"
     code.function.attributes.add("noinline")
@@ -31,40 +34,61 @@ def product(module, name, add, kind, vectors, tall):
     for step, start, end in ((tall, INT(0), done), (1, done, M)):
         with code.loop(start, end, step) as row:
             packed, place = code.at(matrix, code.build.mul(row, K)), code.at(result, code.build.mul(row, to))
-            _tile(code, add, step, vectors, K, from_, to, packed, values, place)
+            _tile(code, kind.mixed, add, step, vectors, K, from_, to, packed, values, place)
     code.build.ret_void()
     return code.function
 
 
-def _tile(code, add, tall, vectors, K, from_, to, matrix, values, result):
+def _tile(code, mixed, add, tall, vectors, K, from_, to, matrix, values, result):
     """So many rows: their sums stay in registers for all of K."""
     b = code.build
     places = [code.at(result, b.mul(INT(i), to), INT(v * code.width)) for i in range(tall) for v in range(vectors)]
     sums = [code.load(place) if add else code.spread(0.0) for place in places]
+    load, splat = (code.pairs_at, code.splat_pair) if mixed else (code.load, code.splat)
     with code.summing(K, sums) as (k, running):
         column, line = code.at(values, b.mul(k, from_)), code.at(matrix, b.mul(k, INT(tall)))
-        lanes = [code.load(code.at(column, INT(v * code.width))) for v in range(vectors)]
-        weights = [code.splat(code.at(line, INT(i))) for i in range(tall)]
-        running[:] = [
-            code.intrinsic("fma", weights[i], lanes[v], running[i * vectors + v])
-            for i in range(tall)
-            for v in range(vectors)
-        ]
+        lanes = [load(code.at(column, INT(v * code.width))) for v in range(vectors)]
+        for i in range(tall):
+            weight = splat(code.at(line, INT(i)))
+            for v in range(vectors):
+                so_far = running[i * vectors + v]
+                more = code.dot(so_far, lanes[v], weight) if mixed else code.intrinsic("fma", weight, lanes[v], so_far)
+                running[i * vectors + v] = more
     for place, value in zip(places, sums, strict=True):
         code.store(value, place)
 
 
+def halves(module, name, kind):
+    """A function of rows, from row to row; source (rows, lanes of a block), target: it rounds them to bfloat16, the
+    rows in pairs; one that is left over goes with 0."""
+    code = Code(module, name, 2, 2, kind)
+    code.function.linkage = "internal"
+    code.function.attributes.add("noinline")
+    rows, from_row, source, target = code.function.args
+    b = code.build
+    even = b.and_(rows, INT(-2))
+    for alone, start, end in ((False, INT(0), even), (True, even, rows)):
+        with code.loop(start, end, 2) as row:
+            for v in range(kind.vectors):
+                place = code.at(source, b.mul(row, from_row), INT(v * code.width))
+                other = code.spread(0.0) if alone else code.load(code.at(place, from_row))
+                to = code.at(target, b.mul(b.sdiv(row, INT(2)), INT(kind.lanes)), INT(v * code.width))
+                code.store(code.paired(code.load(place), other), to)
+    b.ret_void()
+    return code.function
+
+
 def panels(module, name, kind):
     """A function of rows, from step to step, from row to row, steps; source (steps, rows, lanes of a block), target:
-    it packs the matrix (rows, steps * lanes) a vector's width of rows at a time; beyond the last row this is repeated.
-    """
+    it packs the matrix (rows, steps * lanes) a vector's width of rows at a time, in pairs where the kind is mixed;
+    beyond the last row this is repeated."""
     code = Code(module, name, 4, 2, kind)
     code.function.linkage = "internal"
     code.function.attributes.add("noinline")
     rows, from_step, from_row, steps, source, target = code.function.args
-    b, width, block = code.build, code.width, code.width * kind.vectors
+    b, width, of_block = code.build, code.width, kind.lanes // kind.together
     with code.loop(INT(0), rows, width) as first, code.loop(INT(0), steps) as step:
-        place = code.at(target, b.mul(first, b.mul(steps, INT(block))), b.mul(step, INT(block * width)))
+        place = code.at(target, b.mul(first, b.mul(steps, INT(of_block))), b.mul(step, INT(of_block * width)))
         for v in range(kind.vectors):
             lines = []
             for i in range(width):
@@ -72,7 +96,10 @@ def panels(module, name, kind):
                 row = b.select(b.icmp_signed("<", row, rows), row, b.sub(rows, INT(1)))
                 address = code.at(source, b.mul(step, from_step), b.mul(row, from_row), INT(v * width))
                 lines.append(code.load(address))
-            for j, column in enumerate(code.transposed(lines)):
-                code.store(column, code.at(place, INT((v * width + j) * width)))
-    code.build.ret_void()
+            columns = code.transposed(lines)
+            if kind.mixed:
+                columns = [code.paired(a, other) for a, other in zip(columns[::2], columns[1::2], strict=True)]
+            for j, column in enumerate(columns):
+                code.store(column, code.at(place, INT((v * len(columns) + j) * width)))
+    b.ret_void()
     return code.function

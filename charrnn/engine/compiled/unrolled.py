@@ -28,7 +28,8 @@ class Forward:
         self.like = given[self.names[0]]
         self.n = self.like.shape[-1]
         self.step = kernels.Step(layout, self.n)
-        self.kind = machine.kind_for(self.like.dtype, B, torch.get_num_threads())
+        mixed = torch.is_autocast_enabled("cpu") and self.like.dtype == torch.float32 and machine.in_pairs()
+        self.kind = machine.kind_for(self.like.dtype, B, torch.get_num_threads(), mixed)
         self.lanes = -(-B // self.kind.lanes) * self.kind.lanes
         self.arrays = {}
         for name, (rows, more) in self.step.arrays.items():
@@ -36,7 +37,7 @@ class Forward:
             self.arrays[name] = self.like.new_empty(T + more if held else 1, rows, self.lanes)
         self._fill()
         self.threads = min(torch.get_num_threads(), self.lanes // self.kind.lanes)
-        self.run("forward", {}, [{}] * self.threads)
+        self.run("forward", {}, [self.own() for _ in range(self.threads)])
 
     def run(self, name, arrays, own, *wanted):
         """Compiled code for all steps; `own` are the arrays of each thread."""
@@ -46,14 +47,19 @@ class Forward:
         threads = [arrays | matrices | mine for mine in own]
         machine.run(code, self.T, self.lanes, self.kind, [[mine[a] for a in names] for mine in threads])
 
+    def own(self):
+        """What a thread has for itself: the values of a product in pairs."""
+        widest = max([self.layout.size, *(bundle.depth for bundle in self.layout.bundles)])
+        return {"pairs": self.like.new_empty(-(-widest // 2) * self.kind.lanes)} if self.kind.mixed else {}
+
     def _matrix(self, name):
         """A matrix by its name, packed."""
         direction, bundle, part, which = name
         matrix = self.given[bundle, part]
         if direction == "forward":
-            return matmul.pack(matrix[:, which[0] - part[0] : which[1] - part[0]].t(), self.kind.tall)
+            return matmul.pack(matrix[:, which[0] - part[0] : which[1] - part[0]].t(), self.kind.tall, self.kind.mixed)
         start, end = bundle.spans[which]
-        return matmul.pack(matrix[start:end], self.kind.tall)
+        return matmul.pack(matrix[start:end], self.kind.tall, self.kind.mixed)
 
     def results(self):
         """What goes up, (T, B, n) each, then the last states, (B, n) each."""
@@ -134,4 +140,4 @@ class Backward:
         deepest = max((bundle.depth for bundle in self.layout.bundles), default=0)
         for side, rows in (("left", deepest), ("right", self.layout.size)):
             own[f"{side} panels"] = new(kernels.whole(rows, width) * kind.chunk * kind.lanes)
-        return own
+        return own | self.done.own()
