@@ -753,10 +753,13 @@ def test_a_run_goes_on_by_the_engine_it_began_with(training, monkeypatch):
     assert one.trainer.engine == "compiled"
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru-cho", "mut1", "qrnn"])
-def test_bfloat16_runs_and_resumes_exactly(training, cell, monkeypatch):
+@pytest.mark.parametrize(
+    ("cell", "lanes"), [("lstm", 3), ("gru-cho", 3), ("mut1", 3), ("qrnn", 3), ("gru-cho", 5), ("qrnn", 5)]
+)
+def test_bfloat16_runs_and_resumes_exactly(training, cell, lanes, monkeypatch):
+    """From four lanes on by compiled code, where the processor has it."""
     monkeypatch.setattr(products, "COARSE", 0)  # small products would be left alone
-    given = dict(cell=cell, precision="bfloat16", dropout=0.2, steps=12)
+    given = dict(cell=cell, precision="bfloat16", dropout=0.2, steps=12, batch_size=lanes)
     whole = training(**given)()
     losses = [row["nats"] for row in whole.of("train")]
     exact = [row["nats"] for row in training(**given | {"precision": "float32"})().of("train")]

@@ -83,12 +83,8 @@ class Compiled:
         parsed = llvm.parse_assembly(str(module))
         parsed.verify()
         able = features().flatten()
-        target = llvm.Target.from_default_triple().create_target_machine(
-            cpu=llvm.get_host_cpu_name(), features=able, opt=3, jit=True
-        )
-        tuning = llvm.create_pipeline_tuning_options(speed_level=2)
-        builder = llvm.create_pass_builder(target, tuning)
-        builder.getModulePassManager().run(parsed, builder)
+        # Optimised only as machine code is written: more takes as long again, and the code is no faster
+        target = llvm.Target.from_default_triple().create_target_machine(llvm.get_host_cpu_name(), able, jit=True)
         self.engine = llvm.create_mcjit_compiler(parsed, target)
         self.engine.finalize_object()
 
