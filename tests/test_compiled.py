@@ -1,6 +1,5 @@
 """The compiled engine against the reference, for every cell, and the code that it is made of."""
 
-import ctypes
 import itertools
 import sys
 import weakref
@@ -26,22 +25,22 @@ from test_generic import Twins
 from charrnn import cells
 from charrnn.cells import base
 from charrnn.cells.zoneout import Zoneout
-from charrnn.engine import choose, compiled, reference
+from charrnn.engine import choose, compiled, machine, reference
 
 pytest.importorskip("llvmlite")
 from llvmlite import ir
 
-from charrnn.engine.compiled import machine, matmul
 from charrnn.engine.compiled import unrolled as passes
-from charrnn.engine.compiled.code import INT, Code
+from charrnn.engine.machine import matmul, processor
+from charrnn.engine.machine.code import INT, Code
 
-pairs = pytest.mark.skipif(not machine.in_pairs(), reason="this processor does not multiply in bfloat16")
+pairs = pytest.mark.skipif(not processor.in_pairs(), reason="this processor does not multiply in bfloat16")
 
 
 @pytest.fixture(params=[256, 16], ids=["one chunk", "many chunks"])
 def chunks(request, monkeypatch):
     """Weight gradients of all steps at once, and of a few at a time."""
-    monkeypatch.setattr(machine.Kind, "chunk", property(lambda kind: max(1, request.param // kind.lanes)))
+    monkeypatch.setattr(processor.Kind, "chunk", property(lambda kind: max(1, request.param // kind.lanes)))
     passes.function.cache_clear()
     yield
     passes.function.cache_clear()
@@ -206,19 +205,20 @@ def test_what_it_refuses(monkeypatch):
     assert "torch tensors" in compiled.refuses(lstm, np.zeros(1))
     assert "CPU" in compiled.refuses(lstm, torch.zeros(1, device="meta"))
     monkeypatch.setitem(sys.modules, "llvmlite.binding", None)
-    for module in [name for name in sys.modules if name.startswith("charrnn.engine.compiled.")]:
-        monkeypatch.delitem(sys.modules, module)
-    monkeypatch.delattr(compiled, "machine", raising=False)
-    compiled.trouble.cache_clear()
+    monkeypatch.delitem(sys.modules, "charrnn.engine.machine.processor")
+    monkeypatch.delattr(machine, "processor")
+    machine.trouble.cache_clear()
     assert "llvmlite" in compiled.refuses(lstm, tensor)
     assert choose("auto", cells.make("gru"), tensor)[0] == "generic"
-    compiled.trouble.cache_clear()
+    monkeypatch.undo()
+    machine.trouble.cache_clear()
+    assert not compiled.refuses(lstm, tensor)
 
 
 # ---- the code
 
 
-KINDS = [machine.Kind(double, width, 1) for double in (False, True) for width in (1, 2, 4, 8, 16)]
+KINDS = [processor.Kind(double, width, 1) for double in (False, True) for width in (1, 2, 4, 8, 16)]
 
 
 def computed(kind, function, *columns):
@@ -230,9 +230,7 @@ def computed(kind, function, *columns):
         values = [code.load(code.at(a, place)) for a in given]
         code.store(function(code, *values), code.at(result, place))
     code.build.ret_void()
-    compiled_ = machine.Compiled(module)
-    types = [ctypes.c_int64] + [ctypes.c_void_p] * (len(columns) + 1)
-    call = ctypes.CFUNCTYPE(None, *types)(compiled_.engine.get_function_address("test"))
+    call = processor.Compiled(module).function("test", 1, len(columns) + 1)
     number = np.float64 if kind.double else np.float32
     columns = [np.ascontiguousarray(a, number) for a in columns]
     result = np.empty_like(columns[0])
@@ -254,7 +252,7 @@ SYMBOLS = {
 @pytest.mark.parametrize("double", [False, True])
 def test_functions_are_as_good_as_their_numbers(name, double):
     """Within 4 units of the last place, of 1 or of the value: tanh is twice a logistic function less 1."""
-    kind = machine.Kind(double, 8, 1)
+    kind = processor.Kind(double, 8, 1)
     limit = 85.0 if not double or name == "exp" else 700.0
     a = np.concatenate([np.linspace(-limit, limit, 40_000), np.linspace(-2, 2, 40_000), [0.0, -0.0, 1e-30, -1e-30] * 2])
     a = a.astype(float if double else np.float32)
@@ -272,7 +270,7 @@ def test_what_is_no_number_stays_none(name):
 
 def test_far_out_functions_reach_their_limits():
     far = np.array([-np.inf, -1e30, -500, -100, 100, 500, 1e30, np.inf] * 2)
-    kind = machine.Kind(False, 16, 1)
+    kind = processor.Kind(False, 16, 1)
     run = lambda name: computed(kind, lambda code, a: code.apply(name, a), far)[:8]  # noqa: E731
     np.testing.assert_allclose(run("sigmoid"), [0, 0, 0, 0, 1, 1, 1, 1], atol=1e-30)
     assert (run("tanh") == [-1, -1, -1, -1, 1, 1, 1, 1]).all()
@@ -302,7 +300,7 @@ def test_arithmetic_is_that_of_the_operators(kind):
 def test_all_operators_of_a_step_are_there():
     """But for those of the stack around the cells."""
     around = {"take", "affine", "join", "stack", "normalise", "attend", "remember", "block_diagonal", "constant"}
-    code = Code(ir.Module(), "test", 0, 0, machine.Kind(False, 4, 1))
+    code = Code(ir.Module(), "test", 0, 0, processor.Kind(False, 4, 1))
     a, condition = code.spread(1.0), code.apply(">=", code.spread(1.0), code.spread(2.0))
     for name in base.OPERATORS.keys() - around:
         arguments = {"where": [condition, a, a], "maximum": [a, a]}.get(name, [a])
@@ -311,10 +309,15 @@ def test_all_operators_of_a_step_are_there():
 
 def function(module, name, integers, pointers):
     """A function of a module, to be called with numbers and tensors."""
-    code, types = machine.Compiled(module), [ctypes.c_int64] * integers + [ctypes.c_void_p] * pointers
-    call = ctypes.CFUNCTYPE(None, *types)(code.engine.get_function_address(name))
-    call.code = code
+    call = processor.Compiled(module).function(name, integers, pointers)
     return lambda *given: call(*(a.data_ptr() if isinstance(a, torch.Tensor) else a for a in given))
+
+
+def pack(matrix, tall, mixed=False):
+    """As `packed`, in one row; in pairs of bfloat16 where it is mixed."""
+    if mixed:
+        matrix = torch.nn.functional.pad(matrix, (0, matrix.shape[1] % 2)).bfloat16().contiguous().view(torch.int32)
+    return torch.cat(matmul.packed(matrix, tall))
 
 
 def exported(function):
@@ -333,7 +336,7 @@ def test_products(kind, M, K):
         exported(matmul.product(module, "add", True, kind, vectors, tall))
         for name, start in (("set", 0.0), ("add", 5.0)):
             out = torch.full((M, lanes + 1), 5.0, dtype=number)
-            function(module, name, 4, 3)(M, K, lanes + 3, lanes + 1, matmul.pack(a, tall), b, out)
+            function(module, name, 4, 3)(M, K, lanes + 3, lanes + 1, pack(a, tall), b, out)
             torch.testing.assert_close(out[:, :lanes], a @ b[:, :lanes] + start, rtol=1e-5, atol=1e-5)
             assert (out[:, lanes] == 5.0).all()  # what lies beside is left alone
 
@@ -347,17 +350,17 @@ def rounded(a):
 @pytest.mark.parametrize(("M", "K"), [(1, 1), (7, 5), (37, 20)])
 def test_products_of_pairs(width, M, K):
     """What is multiplied is rounded to bfloat16, the sums are float32; a row that has no other goes with 0."""
-    random, kind, module = np.random.default_rng(M), machine.Kind(False, width, 2, True), ir.Module()
+    random, kind, module = np.random.default_rng(M), processor.Kind(False, width, 2, True), ir.Module()
     a, b = (torch.tensor(random.normal(size=size), dtype=torch.float32) for size in ((M, K), (K, 2 * width + 3)))
     exported(matmul.product(module, "set", False, kind, 2, 8))
     exported(matmul.halves(module, "halves", kind))
     together, out = torch.full((-(-K // 2) * 2 * width,), torch.nan), torch.empty(M, 2 * width)
     function(module, "halves", 2, 2)(K, 2 * width + 3, b, together)
-    function(module, "set", 4, 3)(M, -(-K // 2), 2 * width, 2 * width, matmul.pack(a, 8, True), together, out)
+    function(module, "set", 4, 3)(M, -(-K // 2), 2 * width, 2 * width, pack(a, 8, True), together, out)
     torch.testing.assert_close(out, rounded(a) @ rounded(b)[:, : 2 * width], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", [*KINDS, pytest.param(machine.Kind(False, 8, 2, True), marks=pairs)], ids=str)
+@pytest.mark.parametrize("kind", [*KINDS, pytest.param(processor.Kind(False, 8, 2, True), marks=pairs)], ids=str)
 def test_panels_are_a_packed_matrix(kind):
     """Rows beyond the last are the last once more."""
     rows, steps, lanes, module = 2 * kind.width + 1, 3, kind.lanes, ir.Module()
@@ -369,13 +372,11 @@ def test_panels_are_a_packed_matrix(kind):
     function(module, "panels", 4, 2)(rows, source.stride(0), source.stride(1), steps, source, target)
     matrix = source[:, :rows, :lanes].transpose(0, 1).reshape(rows, -1)
     matrix = torch.cat([matrix, matrix[-1:].expand(whole - rows, -1)])
-    assert torch.equal(target.view(torch.int32), matmul.pack(matrix, kind.width, kind.mixed).view(torch.int32))
+    assert torch.equal(target.view(torch.int32), pack(matrix, kind.width, kind.mixed).view(torch.int32))
 
 
 def test_blocks_fit_lanes_and_threads(monkeypatch):
-    monkeypatch.setattr(machine, "_widest", lambda: 64)
-    found = {
-        given: machine.kind_for(torch.float32, *given).lanes for given in ((64, 2), (50, 2), (16, 2), (4, 1), (64, 8))
-    }
+    monkeypatch.setattr(processor, "_widest", lambda: 64)
+    found = {given: processor.kind_for(*given).lanes for given in ((64, 2), (50, 2), (16, 2), (4, 1), (64, 8))}
     assert found == {(64, 2): 32, (50, 2): 32, (16, 2): 8, (4, 1): 8, (64, 8): 8}
-    assert machine.kind_for(torch.float64, 64, 2).lanes == 16
+    assert processor.kind_for(64, 2, double=True).lanes == 16

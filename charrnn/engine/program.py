@@ -67,12 +67,11 @@ class Program:
 
     def run(self, ids: np.ndarray) -> np.ndarray:
         """Symbols (B,) -> the output (B, k), in a buffer that the next run overwrites."""
-        for table, scratch, buffer in self.tables.values():
+        for table, buffer in self.tables.values():
             if self.lanes == 1:
                 buffer[...] = table[ids[0]]
             else:
-                np.take(table, ids, axis=0, out=scratch, mode="clip")
-                np.copyto(buffer, scratch.T)
+                np.take(table, ids, axis=1, out=buffer, mode="clip")
         for function, arguments, named in self.calls:
             function(*arguments, **named)
         return self.output[None, :] if self.lanes == 1 else self.output.T
@@ -320,10 +319,10 @@ class Program:
     def _row(self, arguments):
         """The buffer that holds, at each step, the rows of these tables for the symbols that came in."""
         if arguments not in self.tables:
-            table = np.ascontiguousarray(np.concatenate([self.rows[a] for a in arguments], axis=1), np.float32)
-            scratch = np.empty((self.lanes, table.shape[1]), np.float32)
-            self.tables[arguments] = table, scratch, self._buffer(table.shape[1])
-        return self.tables[arguments][2]
+            table = np.concatenate([self.rows[a] for a in arguments], axis=1)  # (V, k)
+            table, buffer = table if self.lanes == 1 else table.T, self._buffer(table.shape[1])
+            self.tables[arguments] = np.ascontiguousarray(table, np.float32), buffer
+        return self.tables[arguments][1]
 
     def _whole(self, symbol):
         return self._gathered([symbol])

@@ -1,15 +1,14 @@
 """Any cell, compiled: the step's arithmetic and its products as one function that runs over time.
 
 As in `generic` the trace of `step` is cut at its products and states. Here what lies between becomes code for the
-processor at hand (`kernels.py`, by way of LLVM) that takes a block of lanes through all steps, forward and then back;
-weight gradients are one product per block of steps, by torch.
+processor at hand (`kernels.py`, by way of `machine`) that takes a block of lanes through all steps, forward and then
+back; weight gradients are a product for each chunk of steps.
 """
-
-from functools import cache
 
 import torch
 from torch.autograd.function import once_differentiable
 
+from .. import machine
 from ..generic import prepared
 from ..generic.layout import Layout
 
@@ -18,26 +17,14 @@ def refuses(cell, like) -> str:
     """Why this engine cannot run the cell on such arrays, in words; an empty string where it can."""
     if not isinstance(like, torch.Tensor) or like.device.type != "cpu":
         return "the compiled engine runs on torch tensors on a CPU only"
-    return trouble()
+    return machine.trouble() and f"the compiled engine needs {machine.trouble()}"
 
 
 def multiplies_in_bfloat16() -> bool:
     """Whether this processor multiplies pairs of bfloat16, as far as LLVM can tell; else all is done in float32."""
-    from . import machine
+    from ..machine import processor
 
-    return machine.in_pairs()
-
-
-@cache
-def trouble():
-    """What there is against compiling here."""
-    try:
-        from . import machine
-
-        machine.features()
-    except (ImportError, OSError, RuntimeError) as error:
-        return f"the compiled engine needs llvmlite for this processor: {error}"
-    return ""
+    return processor.in_pairs()
 
 
 def unroll(cell, p, x, below, state):

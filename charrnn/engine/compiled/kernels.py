@@ -11,8 +11,8 @@ from llvmlite import ir
 
 from ...cells.trace import Symbol
 from ..generic.layout import X
-from . import matmul
-from .code import INT, POINTER, Code
+from ..machine import matmul
+from ..machine.code import INT, POINTER, Code
 
 # Kinds of places but for those of a step: the same at the step after; the same at all steps and for all lanes; two that
 # take turns; each thread's own, for a chunk of steps, or for all steps

@@ -1,12 +1,14 @@
 """The arrays that compiled code reads and fills."""
 
+import ctypes
 from functools import cache
 
 import torch
 from llvmlite import ir
 
 from ..generic.layout import X
-from . import kernels, machine, matmul
+from ..machine import matmul, processor
+from . import kernels
 
 
 @cache
@@ -16,7 +18,7 @@ def function(name, layout, n, kind, *wanted):
     step = kernels.Step(layout, n)
     kind_of = kernels.Backward if wanted else kernels.Forward
     kernel = kind_of(module, name, step, kind, *wanted)
-    return machine.Compiled(module).function(name), list(kernel.names)
+    return processor.Compiled(module).function(name, 3, 2), list(kernel.names)
 
 
 class Forward:
@@ -28,8 +30,8 @@ class Forward:
         self.like = given[self.names[0]]
         self.n = self.like.shape[-1]
         self.step = kernels.Step(layout, self.n)
-        mixed = torch.is_autocast_enabled("cpu") and self.like.dtype == torch.float32 and machine.in_pairs()
-        self.kind = machine.kind_for(self.like.dtype, B, torch.get_num_threads(), mixed)
+        mixed = torch.is_autocast_enabled("cpu") and self.like.dtype == torch.float32 and processor.in_pairs()
+        self.kind = processor.kind_for(B, torch.get_num_threads(), self.like.dtype == torch.float64, mixed)
         self.lanes = -(-B // self.kind.lanes) * self.kind.lanes
         self.arrays = {}
         for name, (rows, more) in self.step.arrays.items():
@@ -44,8 +46,17 @@ class Forward:
         code, names = function(name, self.layout, self.n, self.kind, *wanted)
         arrays = self.arrays | arrays
         matrices = {a: self._matrix(a) for a in names if a[0] in ("forward", "backward")}
-        threads = [arrays | matrices | mine for mine in own]
-        machine.run(code, self.T, self.lanes, self.kind, [[mine[a] for a in names] for mine in threads])
+        firsts = range(0, self.lanes, self.kind.lanes)
+
+        def blocks(k):
+            mine = arrays | matrices | own[k]
+            used = [mine[a] for a in names]
+            addresses = (ctypes.c_void_p * len(used))(*(a.data_ptr() for a in used))
+            strides = (ctypes.c_int64 * len(used))(*(a.stride(0) if a.dim() == 3 and len(a) > 1 else 0 for a in used))
+            for first in firsts[k :: self.threads]:
+                code(self.T, self.lanes, first, addresses, strides)
+
+        processor.side_by_side(blocks, self.threads)
 
     def own(self):
         """What a thread has for itself: the values of a product in pairs."""
@@ -57,9 +68,15 @@ class Forward:
         direction, bundle, part, which = name
         matrix = self.given[bundle, part]
         if direction == "forward":
-            return matmul.pack(matrix[:, which[0] - part[0] : which[1] - part[0]].t(), self.kind.tall, self.kind.mixed)
+            return self._packed(matrix[:, which[0] - part[0] : which[1] - part[0]].t())
         start, end = bundle.spans[which]
-        return matmul.pack(matrix[start:end], self.kind.tall, self.kind.mixed)
+        return self._packed(matrix[start:end])
+
+    def _packed(self, matrix):
+        if self.kind.mixed:
+            even = torch.nn.functional.pad(matrix, (0, 1)) if matrix.shape[1] % 2 else matrix
+            matrix = even.bfloat16().contiguous().view(torch.int32)
+        return torch.cat(matmul.packed(matrix, self.kind.tall))
 
     def results(self):
         """What goes up, (T, B, n) each, then the last states, (B, n) each."""

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import cache
 
 import llvmlite.binding as llvm
-import torch
 from llvmlite import ir
 
 from . import matmul
@@ -65,9 +64,8 @@ def in_pairs() -> bool:
     return bool(features().get("avx512bf16") and features().get("avx512vl"))
 
 
-def kind_for(dtype, lanes: int, threads: int, mixed: bool = False) -> Kind:
+def kind_for(lanes: int, threads: int, double: bool = False, mixed: bool = False) -> Kind:
     """How so many lanes are cut into blocks: as many as there are threads, but none that is wider than two vectors."""
-    double = dtype == torch.float64
     widest = _widest() // (8 if double else 4)
     each = -(-lanes // threads)
     for width, vectors in ((widest // 2, 1), (widest, 1), (widest, 2)):
@@ -88,28 +86,18 @@ class Compiled:
         self.engine = llvm.create_mcjit_compiler(parsed, target)
         self.engine.finalize_object()
 
-    def function(self, name):
-        """By name; it keeps the module alive."""
-        number, pointer = ctypes.c_int64, ctypes.c_void_p
-        function = ctypes.CFUNCTYPE(None, number, number, number, pointer, pointer)
-        found = function(self.engine.get_function_address(name))
+    def function(self, name, integers, pointers):
+        """By name, of so many integers and then pointers; it keeps the module alive."""
+        kinds = [ctypes.c_int64] * integers + [ctypes.c_void_p] * pointers
+        found = ctypes.CFUNCTYPE(None, *kinds)(self.engine.get_function_address(name))
         found.compiled = self
         return found
 
 
-def run(function, steps, lanes, kind, arrays):
-    """All steps of all blocks of lanes, shared out among threads: for each of them `arrays` has its own list."""
-    firsts = range(0, lanes, kind.lanes)
-
-    def some(k):
-        addresses = (ctypes.c_void_p * len(arrays[k]))(*(a.data_ptr() for a in arrays[k]))
-        strides = [a.stride(0) if a.dim() == 3 and len(a) > 1 else 0 for a in arrays[k]]
-        strides = (ctypes.c_int64 * len(strides))(*strides)
-        for first in firsts[k :: len(arrays)]:
-            function(steps, lanes, first, addresses, strides)
-
-    others = [_pool().submit(some, k) for k in range(1, len(arrays))]
-    some(0)
+def side_by_side(work, threads: int) -> None:
+    """work(0), work(1), .. in so many threads, of which this is one."""
+    others = [_pool().submit(work, k) for k in range(1, threads)]
+    work(0)
     for other in others:
         other.result()
 

@@ -4,21 +4,17 @@ A matrix (M, K) is packed: `tall` rows at a time, so that the code reads it from
 follows row by row. Each number of the result is summed in the order of K, for whatever lanes.
 """
 
-import torch
-
 from .code import INT, Code
 
 CHUNK = 256  # columns of what is packed at once for weight gradients: so many fit the first cache, `tall` rows of them
 
 
-def pack(matrix, tall, mixed=False):
-    """A matrix (M, K) as `product` reads it, in one row; `mixed`, in pairs of bfloat16."""
+def packed(matrix, tall):
+    """The two parts of a matrix (M, K) that `product` reads one behind the other."""
     M, K = matrix.shape
     whole = M // tall * tall
-    if mixed:
-        matrix = torch.nn.functional.pad(matrix, (0, K % 2)).bfloat16().contiguous().view(torch.int32)
-    tiles = matrix[:whole].reshape(-1, tall, matrix.shape[1]).transpose(1, 2)
-    return torch.cat([tiles.reshape(-1), matrix[whole:].reshape(-1)])
+    tiles = matrix[:whole].reshape(-1, tall, K).swapaxes(1, 2)
+    return tiles.reshape(-1), matrix[whole:].reshape(-1)
 
 
 def product(module, name, add, kind, vectors, tall):

@@ -23,7 +23,7 @@ BFLOAT = _BFloat()
 
 
 class Code:
-    """A function `name(integers.., pointers..)` in the making, on vectors of a kind (`machine.Kind`).
+    """A function `name(integers.., pointers..)` in the making, on vectors of a kind (`processor.Kind`).
 
     A product and the sum it goes into may become one operation; nothing
     else is rearranged: what is computed for a lane does not depend on where in a vector it stands.
