@@ -90,8 +90,12 @@ def test_lanes_of_any_number(lanes):
 
 
 @pytest.mark.parametrize("threads", [2, 3, 5])
-def test_threads_do_not_change_what_goes_up(threads, monkeypatch):
+@pytest.mark.parametrize("openmp", [True, False])
+def test_threads_do_not_change_what_goes_up(threads, openmp, monkeypatch):
     """Not by a bit, however the lanes are cut; gradients of weights are sums over the blocks, in another order."""
+    if not openmp:
+        monkeypatch.setattr(processor, "openmp", lambda: None)
+        monkeypatch.setattr(passes, "function", passes.function.__wrapped__)
     case, drawn = wide("gru", 70)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     one = unrolled(compiled, case.cell(), drawn, case.n)

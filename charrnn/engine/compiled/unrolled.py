@@ -1,6 +1,5 @@
 """The arrays that compiled code reads and fills."""
 
-import ctypes
 from functools import cache
 
 import torch
@@ -18,7 +17,7 @@ def function(name, layout, n, kind, *wanted):
     step = kernels.Step(layout, n)
     kind_of = kernels.Backward if wanted else kernels.Forward
     kernel = kind_of(module, name, step, kind, *wanted)
-    return processor.Compiled(module).function(name, 3, 2), list(kernel.names)
+    return processor.Shared(module, kernel.code.function, kind), list(kernel.names)
 
 
 class Forward:
@@ -46,17 +45,12 @@ class Forward:
         code, names = function(name, self.layout, self.n, self.kind, *wanted)
         arrays = self.arrays | arrays
         matrices = {a: self._matrix(a) for a in names if a[0] in ("forward", "backward")}
-        firsts = range(0, self.lanes, self.kind.lanes)
-
-        def blocks(k):
-            mine = arrays | matrices | own[k]
-            used = [mine[a] for a in names]
-            addresses = (ctypes.c_void_p * len(used))(*(a.data_ptr() for a in used))
-            strides = (ctypes.c_int64 * len(used))(*(a.stride(0) if a.dim() == 3 and len(a) > 1 else 0 for a in used))
-            for first in firsts[k :: self.threads]:
-                code(self.T, self.lanes, first, addresses, strides)
-
-        processor.side_by_side(blocks, self.threads)
+        addresses, strides = [], []
+        for mine in own:
+            used = [(arrays | matrices | mine)[a] for a in names]
+            addresses.append([a.data_ptr() for a in used])
+            strides.append([a.stride(0) if a.dim() == 3 and len(a) > 1 else 0 for a in used])
+        code(self.T, self.lanes, addresses, strides, torch.get_num_threads())
 
     def own(self):
         """What a thread has for itself: the values of a product in pairs."""

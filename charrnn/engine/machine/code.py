@@ -25,8 +25,8 @@ BFLOAT = _BFloat()
 class Code:
     """A function `name(integers.., pointers..)` in the making, on vectors of a kind (`processor.Kind`).
 
-    A product and the sum it goes into may become one operation; nothing
-    else is rearranged: what is computed for a lane does not depend on where in a vector it stands.
+    A product and the sum it goes into may become one operation; nothing else is rearranged: what is computed for a lane
+    does not depend on where in a vector it stands.
     """
 
     def __init__(self, module, name, integers, pointers, kind):
@@ -42,14 +42,15 @@ class Code:
     @contextmanager
     def loop(self, start, end, step=1):
         """The lines under it for start, start + step, .. below the end; gives the index."""
-        with self._repeated(start, lambda index: self.build.icmp_signed("<", index, end)) as index:
+        step = step if isinstance(step, ir.Value) else INT(step)
+        with self._repeated(start, lambda index: self.build.icmp_signed("<", index, end)) as (index, _):
             yield index
-            self._next(index, self.build.add(index, INT(step)))
+            self._next(index, self.build.add(index, step))
 
     @contextmanager
     def countdown(self, start, end):
         """The lines under it for end - 1, .., start; gives the index."""
-        with self._repeated(end, lambda index: self.build.icmp_signed(">", index, start)) as index:
+        with self._repeated(end, lambda index: self.build.icmp_signed(">", index, start)) as (index, _):
             here = self.build.sub(index, INT(1))
             yield here
             self._next(index, here)
@@ -59,8 +60,7 @@ class Code:
         """As `loop` from 0, with values that each round replaces: gives the index and a list of them, which it changes;
         afterwards `values` are those of the last round."""
         b = self.build
-        with self._repeated(INT(0), lambda index: b.icmp_signed("<", index, end), values) as index:
-            values[:] = self._held
+        with self._repeated(INT(0), lambda index: b.icmp_signed("<", index, end), values) as (index, values[:]):
             changed = values[:]
             yield index, changed
             for phi, value in zip(values, changed, strict=True):
@@ -69,18 +69,20 @@ class Code:
 
     @contextmanager
     def _repeated(self, first, goes_on, values=()):
+        """A loop while goes_on(index): gives the index, and what `values` are in each round; whoever asks says their
+        next ones."""
         b = self.build
         before, head, body, after = b.block, *(b.append_basic_block() for _ in range(3))
         b.branch(head)
         b.position_at_end(head)
         index = b.phi(INT)
         index.add_incoming(first, before)
-        self._held = [b.phi(self.vector) for _ in values]
-        for phi, value in zip(self._held, values, strict=True):
+        held = [b.phi(self.vector) for _ in values]
+        for phi, value in zip(held, values, strict=True):
             phi.add_incoming(value, before)
         b.cbranch(goes_on(index), body, after)
         b.position_at_end(body)
-        yield index
+        yield index, held
         b.branch(head)
         b.position_at_end(after)
 
@@ -92,15 +94,18 @@ class Code:
         return self.build.gep(base, [self.sum(*indices)], source_etype=self.number)
 
     def sum(self, first, *more):
+        """Of integers."""
         for other in more:
             first = self.build.add(first, other)
         return first
 
     def load(self, address, kind=None):
+        """The vector, or the number of a kind, at an address."""
         alignment = None if kind else self.bytes
         return self.build.load(address, typ=kind or self.vector, align=alignment)
 
     def store(self, value, address):
+        """Puts a vector there."""
         self.build.store(value, address, align=self.bytes)
 
     @property

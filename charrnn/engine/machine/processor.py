@@ -1,6 +1,7 @@
 """Compiling for the processor at hand, and running what was compiled on several of its cores."""
 
 import ctypes
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -9,6 +10,7 @@ import llvmlite.binding as llvm
 from llvmlite import ir
 
 from . import matmul
+from .code import INT, POINTER, Code
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Kind:
 
     @property
     def number(self):
+        """Its type."""
         return ir.DoubleType() if self.double else ir.FloatType()
 
     @property
@@ -38,7 +41,8 @@ class Kind:
     @property
     def tall(self):
         """Rows of a matrix that are multiplied at once: with their vectors of sums they fill half of the registers."""
-        return max(2, 16 // self.vectors // (1 if _widest() >= 64 else 2))
+        registers = 32 if features().get("avx512f") or features().get("neon") else 16
+        return registers // 2 // self.vectors
 
     @property
     def chunk(self):
@@ -86,20 +90,74 @@ class Compiled:
         self.engine = llvm.create_mcjit_compiler(parsed, target)
         self.engine.finalize_object()
 
+    def address(self, name):
+        """Of a function by name."""
+        return self.engine.get_function_address(name)
+
     def function(self, name, integers, pointers):
         """By name, of so many integers and then pointers; it keeps the module alive."""
         kinds = [ctypes.c_int64] * integers + [ctypes.c_void_p] * pointers
-        found = ctypes.CFUNCTYPE(None, *kinds)(self.engine.get_function_address(name))
+        found = ctypes.CFUNCTYPE(None, *kinds)(self.address(name))
         found.compiled = self
         return found
 
 
-def side_by_side(work, threads: int) -> None:
-    """work(0), work(1), .. in so many threads, of which this is one."""
-    others = [_pool().submit(work, k) for k in range(1, threads)]
-    work(0)
-    for other in others:
-        other.result()
+@cache
+def openmp():
+    """What starts the threads of GNU's OpenMP, by which torch computes, too; None where it is not there."""
+    return getattr(ctypes.CDLL(None), "GOMP_parallel", None) if sys.platform == "linux" else None
+
+
+class Shared:
+    """A kernel(steps, lanes, first, arrays, strides) of a module, for a block of lanes, shared out among threads."""
+
+    def __init__(self, module, kernel, kind):
+        _add_part(module, kernel, kind)
+        if openmp():
+            _add_all(module, kind)
+        code = Compiled(module)
+        self.part = code.function("part", 1, 1)
+        self.all = ctypes.c_void_p(code.address("all")) if openmp() else None
+
+    def __call__(self, steps, lanes, arrays, strides, threads):
+        """All steps of all lanes, in as many parts as there are lists of addresses of arrays, and of strides."""
+        lists = [(ctypes.c_int64 * len(own))(*own) for pair in zip(arrays, strides, strict=True) for own in pair]
+        data = (ctypes.c_int64 * (3 + len(lists)))(steps, lanes, len(arrays), *map(ctypes.addressof, lists))
+        if self.all and len(arrays) > 1:  # OpenMP would end threads if it were asked for fewer than usual
+            openmp()(self.all, data, ctypes.c_uint(threads), ctypes.c_uint(0))
+            return
+        others = [_pool().submit(self.part, k, data) for k in range(1, len(arrays))]
+        self.part(0, data)
+        for other in others:
+            other.result()
+
+
+def _add_part(module, kernel, kind):
+    """Adds `part` (k; data): of so many parts, the k-th runs every so manieth block of lanes. The data are steps,
+    lanes, parts, and for each part the addresses of its arrays and strides."""
+    code = Code(module, "part", 1, 1, kind)
+    b, (k, data) = code.build, code.function.args
+    own = b.add(b.mul(k, INT(2)), INT(3))
+    steps, lanes, parts = (_item(b, data, INT(number)) for number in range(3))
+    arrays, strides = _item(b, data, own, POINTER), _item(b, data, b.add(own, INT(1)), POINTER)
+    with code.loop(b.mul(k, INT(kind.lanes)), lanes, b.mul(parts, INT(kind.lanes))) as first:
+        b.call(kernel, [steps, lanes, first, arrays, strides])
+    b.ret_void()
+
+
+def _add_all(module, kind):
+    """Adds `all` (data), in which each of OpenMP's threads runs the parts that are its own."""
+    code, number = Code(module, "all", 0, 1, kind), ir.FunctionType(ir.IntType(32), [])
+    b, (data,) = code.build, code.function.args
+    asked = (ir.Function(module, number, f"omp_get_{name}") for name in ("thread_num", "num_threads"))
+    mine, threads = (b.sext(b.call(function, []), INT) for function in asked)
+    with code.loop(mine, _item(b, data, INT(2)), threads) as k:
+        b.call(module.globals["part"], [k, data])
+    b.ret_void()
+
+
+def _item(build, data, number, kind=INT):
+    return build.load(build.gep(data, [number], source_etype=INT), typ=kind)
 
 
 @cache
