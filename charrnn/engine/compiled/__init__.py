@@ -6,10 +6,9 @@ back; weight gradients are a product for each chunk of steps.
 """
 
 import torch
-from torch.autograd.function import once_differentiable
 
 from .. import machine
-from ..generic import prepared
+from ..generic import by_passes
 from ..generic.layout import Layout
 
 
@@ -29,11 +28,9 @@ def multiplies_in_bfloat16() -> bool:
 
 def unroll(cell, p, x, below, state):
     """As reference.unroll."""
-    layout = _layout(cell, p)
-    given = prepared(layout, p, x, below, state)
-    results = _Unroll.apply(layout, torch.is_grad_enabled(), x.shape[:2], tuple(given), *given.values())
-    ups, states = results[: len(cell.ups)], results[len(cell.ups) :]
-    return dict(zip(cell.ups, ups, strict=True)), dict(zip(cell.states, states, strict=True))
+    from .unrolled import Backward, Forward  # by way of llvmlite, which need not be there
+
+    return by_passes(Forward, Backward, _layout(cell, p), p, x, below, state)
 
 
 _layouts = {}
@@ -45,27 +42,3 @@ def _layout(cell, p):
     if (cell, shapes) not in _layouts:
         _layouts[cell, shapes] = Layout(cell, p)
     return _layouts[cell, shapes]
-
-
-class _Unroll(torch.autograd.Function):
-    """The engine as one node of autograd's graph; `names` says what the tensors are."""
-
-    @staticmethod
-    def forward(ctx, layout, keep, sizes, names, *tensors):
-        from .unrolled import Forward  # by way of llvmlite, which need not be there
-
-        done = Forward(layout, dict(zip(names, tensors, strict=True)), *sizes, keep)
-        ctx.names, ctx.done = names, done
-        ctx.save_for_backward(*tensors)
-        done.given = None
-        return done.results()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, *slopes):
-        from .unrolled import Backward
-
-        ctx.done.given = dict(zip(ctx.names, ctx.saved_tensors, strict=True))
-        wanted = {name for name, needed in zip(ctx.names, ctx.needs_input_grad[4:], strict=True) if needed}
-        gradients = Backward(ctx.done, slopes, wanted).gradients
-        return None, None, None, None, *(gradients.get(name) for name in ctx.names)

@@ -29,14 +29,19 @@ def refuses(cell, like) -> str:
 
 def unroll(cell, p, x, below, state):
     """As reference.unroll."""
-    layout = Layout(cell, p)
-    given = prepared(layout, p, x, below, state)
-    results = _Unroll.apply(layout, torch.is_grad_enabled(), x.shape[:2], tuple(given), *given.values())
+    return by_passes(Forward, Backward, Layout(cell, p), p, x, below, state)
+
+
+def by_passes(forward, backward, layout, p, x, below, state):
+    """As `unroll`, by two passes of one's own, which are made as these here are."""
+    given, cell = _prepared(layout, p, x, below, state), layout.cell
+    passes, keep = (forward, backward), torch.is_grad_enabled()
+    results = _Unroll.apply(passes, layout, keep, x.shape[:2], tuple(given), *given.values())
     ups, states = results[: len(cell.ups)], results[len(cell.ups) :]
     return dict(zip(cell.ups, ups, strict=True)), dict(zip(cell.states, states, strict=True))
 
 
-def prepared(layout, p, x, below, state) -> dict:
+def _prepared(layout, p, x, below, state) -> dict:
     """What a layer of such a layout computes with, by name: its weights as `layout` has them, states and inputs."""
     cell = layout.cell
     given = layout.matrices(p) | {name: state[name] for name in cell.states}
@@ -64,8 +69,9 @@ class _Unroll(torch.autograd.Function):
     """The engine as one node of autograd's graph; `names` says what the tensors are."""
 
     @staticmethod
-    def forward(ctx, layout, keep, sizes, names, *tensors):
-        done = Forward(layout, dict(zip(names, tensors, strict=True)), *sizes, keep)
+    def forward(ctx, passes, layout, keep, sizes, names, *tensors):
+        forward, ctx.backward_pass = passes
+        done = forward(layout, dict(zip(names, tensors, strict=True)), *sizes, keep)
         ctx.names, ctx.done = names, done
         ctx.save_for_backward(*tensors)
         done.given = None  # autograd keeps them, and notices where they were changed meanwhile
@@ -75,6 +81,6 @@ class _Unroll(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, *slopes):
         ctx.done.given = dict(zip(ctx.names, ctx.saved_tensors, strict=True))
-        wanted = {name for name, needed in zip(ctx.names, ctx.needs_input_grad[4:], strict=True) if needed}
-        gradients = Backward(ctx.done, slopes, wanted).gradients
-        return None, None, None, None, *(gradients.get(name) for name in ctx.names)
+        wanted = {name for name, needed in zip(ctx.names, ctx.needs_input_grad[5:], strict=True) if needed}
+        gradients = ctx.backward_pass(ctx.done, slopes, wanted).gradients
+        return None, None, None, None, None, *(gradients.get(name) for name in ctx.names)
