@@ -124,6 +124,8 @@ def _repetitions(contender, length):
     """How often a contender does its work in a turn of this many seconds, found while it warms up."""
     seconds, number = contender.turn(1).seconds, 1
     if seconds >= length:
+        seconds = contender.turn(1).seconds  # the first time it may have made something for itself, such as code
+    if seconds >= length:
         return 1
     while (seconds := contender.turn(number).seconds) < length / 2:
         number = math.ceil(number * min(10, length / max(seconds, 1e-9)))
