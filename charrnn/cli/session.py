@@ -190,8 +190,10 @@ def _imported():
     import torch
 
     from .. import train  # noqa: F401
+    from ..engine import machine
     from ..optim import Optimizer
 
+    machine.trouble()  # brings in what compiles
     Optimizer({"none": torch.zeros(1)}, 0.0)
     return held_anew()
 

@@ -7,9 +7,11 @@ from functools import cache
 def trouble() -> str:
     """What there is against it here, in words; an empty string where it works."""
     try:
+        from llvmlite import ir
+
         from . import processor
 
-        processor.features()
+        processor.Compiled(ir.Module())
     except (ImportError, OSError, RuntimeError) as error:
         return f"llvmlite for this processor: {error}"
     return ""
