@@ -10,7 +10,8 @@ from .model import apart
 
 def run(cell, p, x, below, state):
     """Unrolls with the engine that suits the cell; the members of an ensemble may have different ones."""
-    return choose("auto", cell, x, x.shape[1])[1](cell, p, x, below, state)
+    _, unroll = choose("auto", cell, x, x.shape[1], scoring=not torch.is_grad_enabled())
+    return unroll(cell, p, x, below, state)
 
 
 class Ensemble:

@@ -319,7 +319,7 @@ class Trainer:
         tensors, _ = checkpoint.load(self.folder.best)
         weights = {k: torch.from_numpy(a).to(self.device) for k, a in checkpoint.weights(tensors).items()}
         part = self.corpus.part("val")
-        scored = score(self.whole, weights, part, self._chosen(1)[1], between=self._stop_if_asked)
+        scored = score(self.whole, weights, part, self._chosen(1, scoring=True)[1], between=self._stop_if_asked)
         result, step = scored.summary(), self.counters.best_step
         checkpoint.save(self.folder.best, tensors, self._record("best", result, step))
         detail = {"characters": len(scored.nats), "blocks": scored.blocks()}

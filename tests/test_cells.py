@@ -788,6 +788,7 @@ def test_auto_takes_the_fastest_that_suits():
         assert choose("auto", cells.make(name), tensor) == ("compiled", compiled.unroll)
         few = {"grid": "generic", "mingru": "scan"}.get(name, "native")
         assert choose("auto", cells.make(name), tensor, lanes=1)[0] == few
+        assert choose("auto", cells.make(name), tensor, lanes=1, scoring=True)[0] == "compiled"
     assert choose("auto", cells.make("gru"), tensor, before="generic") == ("generic", generic.unroll)
     assert choose("auto", cells.make("grid"), tensor, before="native")[0] == "compiled"
     assert choose("auto", cells.make("grid"), tensor, before="of another version")[0] == "compiled"

@@ -127,6 +127,27 @@ def test_mixed_precision_rounds_what_is_multiplied(name):
         assert mine[key].dtype == torch.float32 and error < 0.02, (key, error)
 
 
+@every_case
+def test_a_single_lane_without_gradients(case):
+    """There the vectors are of units."""
+    one = {
+        k: a[:, :1] if k == "x" or k.startswith("below") else a[:1] if k[:5] == "state" else a
+        for k, a in arrays(case, 7).items()
+    }
+    with torch.no_grad():
+        mine, law = (unrolled(engine, case.cell(), tensors(one), case.n) for engine in (compiled, reference))
+    close(detached(mine), detached(law), 1e-10, str(case))
+
+
+@pytest.mark.parametrize("n", [5, 16, 37, 150])
+@pytest.mark.parametrize("name", ["lstm", "gru", "mogrifier", "sru"])
+def test_a_single_lane_of_any_width(name, n):
+    case, drawn = wide(name, 1, n=n)
+    with torch.no_grad():
+        mine, law = (unrolled(engine, case.cell(), drawn, case.n) for engine in (compiled, reference))
+    close(detached(mine), detached(law), 1e-5, str(case))
+
+
 @pytest.mark.parametrize("lesser", ["haswell", "x86-64"])
 def test_lesser_processors_compute_the_same(lesser, monkeypatch):
     """Narrower vectors, fewer registers; the second has no instruction for a product and a sum either."""
@@ -379,6 +400,22 @@ def test_products_of_pairs(width, M, K):
     function(module, "halves", 2, 2)(K, 2 * width + 3, b, together)
     function(module, "set", 4, 3)(M, -(-K // 2), 2 * width, 2 * width, pack(a, 8, True), together, out)
     torch.testing.assert_close(out, rounded(a) @ rounded(b)[:, : 2 * width], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("double", [False, True])
+@pytest.mark.parametrize(("M", "K"), [(1, 1), (7, 5), (16, 3), (77, 20), (128, 9)])
+def test_products_for_a_single_lane(double, M, K):
+    random, kind, module = np.random.default_rng(M), processor.kind_alone(double), ir.Module()
+    number = torch.float64 if double else torch.float32
+    a, b = (torch.tensor(random.normal(size=size), dtype=number) for size in ((M, K), (K,)))
+    packed = pack(torch.nn.functional.pad(a, (0, 0, 0, -M % kind.tall)), kind.tall)
+    exported(matmul.alone(module, "set", False, kind))
+    exported(matmul.alone(module, "add", True, kind))
+    for name, start in (("set", 0.0), ("add", 5.0)):
+        out = torch.full((M + 1,), 5.0, dtype=number)
+        function(module, name, 4, 3)(M, K, 1, 1, packed, b, out)
+        torch.testing.assert_close(out[:M], a @ b + start, rtol=1e-5, atol=1e-5)
+        assert out[M] == 5.0  # what lies behind is left alone
 
 
 @pytest.mark.parametrize("kind", [*KINDS, pytest.param(processor.Kind(False, 8, 2, True), marks=pairs)], ids=str)

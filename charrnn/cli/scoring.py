@@ -43,11 +43,12 @@ class Scoring:
         ]
         if len(members) > 1:
             self.model, self.weights = Ensemble([m.model for m in members]), joined(weights)
-            self.alone = self.run = run
+            self.alone = self.run = self.adapting = run
         else:
             self.model, self.weights = members[0].model, weights[0]
             like = self.model.stack[-1], self.weights["embedding"]
-            (_, self.alone), (_, self.run) = choose("auto", *like, lanes=1), choose("auto", *like)
+            (_, self.alone), (_, self.run) = choose("auto", *like, lanes=1, scoring=True), choose("auto", *like)
+            _, self.adapting = choose("auto", *like, lanes=1)
 
     # ---- texts
 
@@ -170,7 +171,7 @@ class Dynamic:
 
     def __init__(self, scoring: Scoring, typed: dict, train_text: str | None, tell):
         self.scoring = scoring
-        self.adaptive = Adaptive(scoring.model, scoring.weights, scoring.run, scoring.training(train_text))
+        self.adaptive = Adaptive(scoring.model, scoring.weights, scoring.adapting, scoring.training(train_text))
         self.settings = Settings(**typed) if typed else self.adaptive.fit(tell)
         self.fitted = 0 if typed else len(self.adaptive.tail)
 

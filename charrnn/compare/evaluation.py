@@ -32,7 +32,7 @@ def speed(path: Path) -> float:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     weights = {k: torch.from_numpy(array).to(device) for k, array in checkpoint.weights(tensors).items()}
-    _, run = choose(config["engine"], model.stack[-1], next(iter(weights.values())), lanes=1)
+    _, run = choose(config["engine"], model.stack[-1], next(iter(weights.values())), lanes=1, scoring=True)
     if config["members"] > 1:
         model = Ensemble([model] * config["members"])
     ids = draws(0, "evaluation").integers(model.symbols, size=PIECE + 1)

@@ -16,15 +16,22 @@ OTHERS = NAMES[1:]
 FEW = 4  # lanes; with fewer, code that takes a vector of them at a time is no faster than torch's
 
 
-def choose(name: str, cell, like, lanes: int = FEW, precision: str = "float32", before: str | None = None):
+def choose(
+    name: str, cell, like, lanes: int = FEW, precision: str = "float32", before: str | None = None, scoring=False
+):
     """The engine asked for, or with "auto" the one that measurements found to be the fastest for this cell on arrays
-    such as `like` and for so many lanes (`charrnn bench train`); that of `before`, where it is there, goes first.
+    such as `like` and for so many lanes (`charrnn bench train`), or for `scoring` alone, without gradients; that of
+    `before`, where it is there, goes first.
 
     Returns its name and its `unroll`; UsageError says in the engine's own words why it refuses.
     """
     if name not in ("auto", *NAMES):
         raise UsageError(f"--engine {name}: no such engine{nearest(name, NAMES)}; known: auto, {', '.join(NAMES)}")
-    chosen = [*([before] if before in NAMES else []), *_fastest_first(cell, like, lanes)] if name == "auto" else [name]
+    chosen = (
+        [*([before] if before in NAMES else []), *_fastest_first(cell, like, lanes, scoring)]
+        if name == "auto"
+        else [name]
+    )
     for candidate in chosen:
         engine = import_module(f".{candidate}", __name__)
         refusal = engine.refuses(cell, like)
@@ -35,11 +42,11 @@ def choose(name: str, cell, like, lanes: int = FEW, precision: str = "float32", 
     raise UsageError(f"--engine {name}: {refusal}")
 
 
-def _fastest_first(cell, like, lanes):
-    """On a CPU torch's kernels go through oneDNN for the LSTM alone, and then only they are as fast as `compiled`; for
-    few lanes that is slower than the others. cuDNN has all three."""
+def _fastest_first(cell, like, lanes, scoring=False):
+    """On a CPU torch's kernels go through oneDNN for the LSTM alone, and then only they are as fast as `compiled`; with
+    few lanes that is slower in training than the others, but scores a single one as fast. cuDNN has all three."""
     on_cpu = getattr(getattr(like, "device", None), "type", "cpu") == "cpu"
-    if on_cpu and lanes >= FEW:
+    if on_cpu and (lanes >= FEW or (lanes == 1 and scoring)):
         return ("native", *OTHERS) if cell.name == "lstm" else (*OTHERS, "native")
     return [name for name in NAMES if name != "compiled"]
 

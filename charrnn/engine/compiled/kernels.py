@@ -78,6 +78,11 @@ class Step:
         left = next(iter(bundle.spans))
         return Place(("value", bundle)) if ("value", bundle) in self.arrays else self.places[left]
 
+    def multiplied(self, bundle):
+        """Which of the values of a bundle are states, from where to where."""
+        spans = [span for left, span in bundle.spans.items() if left is not X]
+        return (spans[0][0], spans[-1][1]) if spans else (0, 0)
+
     def width(self, node):
         """How many numbers a node has in a lane."""
         return self.layout.width(node, self.n)
@@ -93,9 +98,7 @@ class _Kernel:
         self.step, self.layout, self.cut = step, step.layout, step.layout.cut
         self.kind, self.names, self._known = kind, {}, {}  # names have numbers
         self.halves = matmul.halves(module, "halves", kind) if kind.mixed else None
-        self.products = {
-            n: matmul.product(module, n, n == "add", kind, kind.vectors, kind.tall) for n in ("set", "add")
-        }
+        self.products = {name: self._product_of(module, name, kind) for name in ("set", "add")}
         self.code = Code(module, name, 3, 2, kind)
         self.steps, self.lanes, self.first, self.arrays, self.strides = self.code.function.args
         self.head = self.code.build.block
@@ -105,6 +108,12 @@ class _Kernel:
         self.code.build.ret_void()
         self.code.build.position_at_end(self.head)
         self.code.build.branch(body)
+
+    @staticmethod
+    def _product_of(module, name, kind):
+        if kind.alone:
+            return matmul.alone(module, name, name == "add", kind)
+        return matmul.product(module, name, name == "add", kind, kind.vectors, kind.tall)
 
     def _address(self, place, t=None, unit=None, later=0):
         """Of the first lane of the block in row `unit` of a place; `later` steps on."""
@@ -172,7 +181,7 @@ class _Kernel:
 
     def _read(self, place, t, unit, vector, later=0):
         address = self._address(place, t, unit, later)
-        if place.kind == VECTOR:
+        if place.kind == VECTOR and not self.kind.alone:
             return self.code.splat(address)
         return self.code.load(self.code.at(address, INT(vector * self.code.width)))
 
@@ -190,6 +199,8 @@ class Forward(_Kernel):
 
     def _write_body(self):
         begun = set()
+        for bundle in filter(self._has_begun, self.layout.bundles):
+            begun |= {row for rows in bundle.parts.values() for row in rows}
         with self.code.loop(INT(0), self.steps) as t:
             for what, which in self.layout.events:
                 if what == "product":
@@ -197,17 +208,34 @@ class Forward(_Kernel):
                 else:
                     self._node(which, t)
 
+    def _has_begun(self, bundle):
+        """Whether the rows hold the products of the input, for all steps: of a single lane they are made beforehand."""
+        return self.kind.alone and X in bundle.spans
+
     def _product(self, bundle, t, begun):
-        values = self._ready(self.step.values(bundle), bundle.depth, t)
+        start, end = self.step.multiplied(bundle) if self._has_begun(bundle) else (0, bundle.depth)
+        if start == end:
+            return
+        place = self.step.values(bundle)
+        values = self._ready(Place(place.array, place.start + start, place.kind), end - start, t)
         for part, rows in bundle.parts.items():
             for fresh in (True, False):
                 for a, b in self.layout.parts([row for row in rows if (row not in begun) == fresh]):
                     matrix, result = ("forward", bundle, part, (a, b)), Place(("value", "rows"), a)
-                    self._multiply("set" if fresh else "add", b - a, bundle.depth, matrix, values, result, t)
+                    self._multiply("set" if fresh else "add", b - a, end - start, matrix, values, result, t)
             begun |= {*rows}
 
     def _node(self, node, t):
-        with self.code.loop(INT(0), INT(self.step.width(node))) as unit:
+        width = INT(self.step.width(node))
+        if not self.kind.alone:
+            return self._units(node, t, INT(0), width, 1)
+        whole = INT(self.step.width(node) // self.kind.width * self.kind.width)
+        self._units(node, t, INT(0), whole, self.kind.width)
+        with self.code.by_one():
+            self._units(node, t, whole, width, 1)
+
+    def _units(self, node, t, start, end, step):
+        with self.code.loop(start, end, step) as unit:
             for vector in range(self.kind.vectors):
                 value = self._computed(node.symbol, t, unit, vector, {})
                 for place in self.step.nodes[node]:

@@ -29,12 +29,15 @@ class Forward:
         self.like = given[self.names[0]]
         self.n = self.like.shape[-1]
         self.step = kernels.Step(layout, self.n)
-        mixed = torch.is_autocast_enabled("cpu") and self.like.dtype == torch.float32 and processor.in_pairs()
-        self.kind = processor.kind_for(B, torch.get_num_threads(), self.like.dtype == torch.float64, mixed)
+        double = self.like.dtype == torch.float64
+        mixed = torch.is_autocast_enabled("cpu") and not double and processor.in_pairs()
+        alone = B == 1 and not keep
+        usual = processor.kind_for(B, torch.get_num_threads(), double, mixed)
+        self.kind = processor.kind_alone(double) if alone else usual
         self.lanes = -(-B // self.kind.lanes) * self.kind.lanes
         self.arrays = {}
         for name, (rows, more) in self.step.arrays.items():
-            held = keep or more or "up" in name
+            held = keep or more or "up" in name or (alone and "rows" in name)
             self.arrays[name] = self.like.new_empty(T + more if held else 1, rows, self.lanes)
         self._fill()
         self.threads = min(torch.get_num_threads(), self.lanes // self.kind.lanes)
@@ -62,11 +65,15 @@ class Forward:
         direction, bundle, part, which = name
         matrix = self.given[bundle, part]
         if direction == "forward":
+            if self.kind.alone and X in bundle.spans:
+                matrix = matrix[slice(*self.step.multiplied(bundle))]
             return self._packed(matrix[:, which[0] - part[0] : which[1] - part[0]].t())
         start, end = bundle.spans[which]
         return self._packed(matrix[start:end])
 
     def _packed(self, matrix):
+        if self.kind.alone:
+            matrix = torch.nn.functional.pad(matrix, (0, 0, 0, -len(matrix) % self.kind.tall))
         if self.kind.mixed:
             even = torch.nn.functional.pad(matrix, (0, 1)) if matrix.shape[1] % 2 else matrix
             matrix = even.bfloat16().contiguous().view(torch.int32)
@@ -101,6 +108,8 @@ class Forward:
                 array[: self.T, start:end, : self.B].copy_(self.given["x"].transpose(1, 2))
                 array[: self.T, start:end, self.B :] = 0
                 array[:, -1].fill_(1.0)
+                if self.kind.alone:
+                    self._multiply_inputs(bundle)
         for name, place in self.step.state.items():
             first = self.arrays[place.array][0, place.start : place.start + self.n]
             first[:, : self.B].copy_(self.given[name].t())
@@ -111,6 +120,13 @@ class Forward:
                 if a.dim() == 1 and name.startswith("below."):  # nothing is below
                     a = a.expand(1, self.B, -1)
                 self.arrays["given", name] = self.padded(a) if a.dim() == 3 else a.contiguous()
+
+    def _multiply_inputs(self, bundle):
+        """Puts the products of the input into the rows, at all steps at once."""
+        start, end = bundle.spans[X]
+        for a, b in bundle.parts:
+            matrix, rows = self.given[bundle, (a, b)], self.arrays["value", "rows"]
+            torch.addmm(matrix[-1], self.given["x"][:, 0], matrix[start:end], out=rows[:, a:b, 0])
 
 
 class Backward:

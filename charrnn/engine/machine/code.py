@@ -37,6 +37,14 @@ class Code:
         self.number, self.width = kind.number, kind.width
         self.vector = ir.VectorType(self.number, self.width)
 
+    @contextmanager
+    def by_one(self):
+        """Vectors of a single number, in the lines under it."""
+        width, vector = self.width, self.vector
+        self.width, self.vector = 1, ir.VectorType(self.number, 1)
+        yield
+        self.width, self.vector = width, vector
+
     # ---- loops and memory
 
     @contextmanager

@@ -6,6 +6,7 @@ follows row by row. Each number of the result is summed in the order of K, for w
 
 from .code import INT, Code
 
+TOGETHER = 4  # vectors of rows that are summed at once for a single lane
 CHUNK = 256  # columns of what is packed at once for weight gradients: so many fit the first cache, `tall` rows of them
 
 
@@ -52,6 +53,44 @@ def _tile(code, mixed, add, tall, vectors, K, from_, to, matrix, values, result)
                 running[i * vectors + v] = more
     for place, value in zip(places, sums, strict=True):
         code.store(value, place)
+
+
+def alone(module, name, add, kind):
+    """As `product`, for a single lane: the vectors are of rows, and the matrix is packed by as many, with rows of 0 to
+    fill the last of them."""
+    code = Code(module, name, 4, 3, kind)
+    code.function.linkage = "internal"
+    code.function.attributes.add("noinline")
+    M, K, _, _, matrix, values, result = code.function.args
+    b, width = code.build, code.width
+    whole = b.mul(b.sdiv(M, INT(width * TOGETHER)), INT(width * TOGETHER))
+    for vectors, start, end in ((TOGETHER, INT(0), whole), (1, whole, M)):
+        with code.loop(start, end, width * vectors) as row:
+            place, left = code.at(result, row), b.sub(M, row)
+            sums = [code.spread(0.0) for _ in range(vectors)]
+            with code.summing(K, sums) as (k, running):
+                value = code.splat(code.at(values, k))
+                for v in range(vectors):
+                    line = code.at(matrix, b.mul(code.sum(row, INT(v * width)), K), b.mul(k, INT(width)))
+                    running[v] = code.intrinsic("fma", code.load(line), value, running[v])
+            for v, value in enumerate(sums):
+                _put(code, value, code.at(place, INT(v * width)), add, left if vectors == 1 else None)
+    b.ret_void()
+    return code.function
+
+
+def _put(code, value, place, add, left):
+    """Puts or adds a vector to a place, only as much of it as is `left` there, if that is said."""
+    b = code.build
+    if left is None:
+        code.store(code.apply("+", code.load(place), value) if add else value, place)
+        return
+    count = b.select(b.icmp_signed("<", left, INT(code.width)), left, INT(code.width))
+    with code.loop(INT(0), count) as j:
+        one, there = b.extract_element(value, j), code.at(place, j)
+        if add:
+            one = b.fadd(code.load(there, code.number), one)
+        b.store(one, there)
 
 
 def halves(module, name, kind):

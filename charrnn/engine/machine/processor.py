@@ -16,12 +16,13 @@ from .code import INT, POINTER, Code
 @dataclass(frozen=True)
 class Kind:
     """How lanes are cut into blocks of so many vectors, each of `width` numbers, which are float or `double`; products
-    are `mixed` where what is multiplied is rounded to bfloat16."""
+    are `mixed` where what is multiplied is rounded to bfloat16. Of a lane that is `alone` units make up the vectors."""
 
     double: bool
     width: int
     vectors: int
     mixed: bool = False
+    alone: bool = False
 
     @property
     def number(self):
@@ -31,7 +32,7 @@ class Kind:
     @property
     def lanes(self):
         """Of a block."""
-        return self.width * self.vectors
+        return 1 if self.alone else self.width * self.vectors
 
     @property
     def together(self):
@@ -40,7 +41,10 @@ class Kind:
 
     @property
     def tall(self):
-        """Rows of a matrix that are multiplied at once: with their vectors of sums they fill half of the registers."""
+        """Rows of a matrix that are packed and multiplied at once: with their vectors of sums they fill half of the
+        registers."""
+        if self.alone:
+            return self.width
         registers = 32 if features().get("avx512f") or features().get("neon") else 16
         return registers // 2 // self.vectors
 
@@ -66,6 +70,11 @@ def _widest():
 def in_pairs() -> bool:
     """Whether this processor multiplies pairs of bfloat16."""
     return bool(features().get("avx512bf16") and features().get("avx512vl"))
+
+
+def kind_alone(double: bool = False) -> Kind:
+    """That of a single lane; the backward pass does not know it."""
+    return Kind(double, _widest() // (8 if double else 4), 1, alone=True)
 
 
 def kind_for(lanes: int, threads: int, double: bool = False, mixed: bool = False) -> Kind:
