@@ -11,21 +11,17 @@ import torch
 from test_cells import (
     arrays,
     cases,
-    chunks_equal_whole,
     close,
     detached,
     every_case,
-    every_size,
     gradients,
-    over,
     tensors,
     unrolled,
 )
-from test_generic import Twins
+from test_generic import equals_reference
 
 from charrnn import cells
 from charrnn.cells import base
-from charrnn.cells.zoneout import Zoneout
 from charrnn.engine import choose, compiled, machine, reference
 
 pytest.importorskip("llvmlite")
@@ -47,31 +43,15 @@ def chunks(request, monkeypatch):
     passes.function.cache_clear()
 
 
-def equals_reference(case, drawn, tolerance):
-    mine, law = (unrolled(engine, case.cell(), drawn, case.n) for engine in (compiled, reference))
-    close(detached(mine), detached(law), tolerance, str(case))
-    close(gradients(mine, drawn), gradients(law, drawn), tolerance, str(case))
-
-
 @every_case
 def test_it_equals_the_reference(case):
-    equals_reference(case, tensors(arrays(case, 7), gradients=True), 1e-10)
+    equals_reference(compiled, case, tensors(arrays(case, 7), gradients=True), 1e-10)
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru", "mut1", "mogrifier", "sru", "grid", "clockwork"])
 def test_it_equals_the_reference_in_chunks(name, chunks):
     for case in cases([name]):
-        equals_reference(case, tensors(arrays(case, 7), gradients=True), 1e-10)
-
-
-@over(cases(sizes=((16, 32),)))
-def test_it_equals_the_reference_in_float32(case):
-    """1e-4 because sums of 7 steps and 32 units are rounded to 24 bits."""
-    drawn = {name: 0.3 * torch.tensor(a, dtype=torch.float32) for name, a in arrays(case, 7).items()}
-    if "state.t" in drawn:
-        drawn["state.t"] = torch.tensor(arrays(case, 7)["state.t"], dtype=torch.float32)
-    drawn = {name: a.requires_grad_(name != "state.t") for name, a in drawn.items()}
-    equals_reference(case, drawn, 1e-4)
+        equals_reference(compiled, case, tensors(arrays(case, 7), gradients=True), 1e-10)
 
 
 def wide(name, lanes, steps=9, m=5, n=19):
@@ -87,7 +67,7 @@ def wide(name, lanes, steps=9, m=5, n=19):
 def test_lanes_of_any_number(lanes):
     for name in ("lstm", "gru-cho"):
         case, drawn = wide(name, lanes)
-        equals_reference(case, drawn, 1e-4)
+        equals_reference(compiled, case, drawn, 1e-4)
 
 
 @pytest.mark.parametrize("threads", [2, 3, 5])
@@ -161,38 +141,7 @@ def test_lesser_processors_compute_the_same(lesser, monkeypatch):
     assert processor.kind_for(64, 1) == processor.Kind(False, 8 if lesser == "haswell" else 4, 2)
     assert not processor.in_pairs()
     for name in ("lstm", "mogrifier", "slstm", "rg-lru"):
-        equals_reference(*wide(name, 11, n=20), 1e-4)
-
-
-@every_size
-def test_chunks_equal_the_whole(case):
-    chunks_equal_whole(compiled, case, torch.tensor)
-
-
-@every_size
-def test_without_gradients_the_values_are_the_same(case):
-    drawn = tensors(arrays(case, 6), gradients=True)
-    kept = unrolled(compiled, case.cell(), drawn, case.n)
-    with torch.no_grad():
-        close(unrolled(compiled, case.cell(), drawn, case.n), detached(kept), 0.0, str(case))
-
-
-@every_size
-def test_gradients_are_finite_from_the_initial_state(case):
-    drawn = tensors(arrays(case, 3, "initial"), gradients=True)
-    outputs = unrolled(compiled, case.cell(), drawn, case.n)
-    for name, gradient in gradients({k: a for k, a in outputs.items() if k[:2] == "up"}, drawn).items():
-        assert gradient.isfinite().all(), name
-
-
-def test_only_the_gradients_that_are_wanted():
-    """The input of the first layer, or frozen weights, need none."""
-    case = cases(["lstm"])[0]
-    drawn = tensors(arrays(case, 5))
-    drawn["U.i"].requires_grad_()
-    mine, law = (gradients(unrolled(engine, case.cell(), drawn, case.n), drawn) for engine in (compiled, reference))
-    assert set(mine) == {"U.i"}
-    close(mine, law, 1e-12)
+        equals_reference(compiled, *wide(name, 11, n=20), 1e-4)
 
 
 @pytest.mark.parametrize("backwards", [False, True])
@@ -212,32 +161,6 @@ def test_what_a_pass_kept_goes_with_its_results(backwards, monkeypatch):
         results["up.h"].sum().backward()
     del results
     assert made[0]() is None
-
-
-@pytest.mark.parametrize("m", [3, 4])
-def test_whatever_a_person_writes(m):
-    random, cell = np.random.default_rng(3), Twins()
-    shapes = {"W.a": (m, 4), "b.a": (4,), "W.b": (m, 4), "b.b": (4,), "U.a": (4, 4), "U.a2": (4, 4), "v.a": (4,)}
-    shapes |= {"W.raw": (m, 4)} if m != 4 else {}
-    shapes |= {"x": (6, 2, m)} | {f"state.{name}": (2, 4) for name in "hcde"}
-    drawn = {name: torch.tensor(random.normal(size=shape)).requires_grad_() for name, shape in shapes.items()}
-    mine, law = (unrolled(engine, cell, drawn, 4) for engine in (compiled, reference))
-    close(detached(mine), detached(law), 1e-12)
-    close(gradients(mine, drawn), gradients(law, drawn), 1e-12)
-
-
-@pytest.mark.parametrize("drawn", [True, False])
-@pytest.mark.parametrize("name", ["lstm", "gru-cho", "depth-gated", "sru"])
-def test_zoneout(name, drawn):
-    """With what is drawn in training, and without, as in evaluation."""
-    case = cases([name])[0]
-    cell, given = Zoneout(case.cell(), 0.3), arrays(case, 5)
-    for state in cell.regularised if drawn else ():
-        given[f"below.zoneout_{state}"] = np.random.default_rng(2).choice([0.7, -0.3], (5, 2, case.n))
-    given = {k: torch.tensor(a).requires_grad_("zoneout" not in k) for k, a in given.items()}
-    mine, law = (unrolled(engine, cell, given, case.n) for engine in (compiled, reference))
-    close(detached(mine), detached(law), 1e-12)
-    close(gradients(mine, given), gradients(law, given), 1e-12)
 
 
 def test_what_it_refuses(monkeypatch):

@@ -1,4 +1,5 @@
-"""The generic engine against the reference, for every cell, and the parts that it is made of."""
+"""The generic engine against the reference, for every cell, and the parts that it is made of; the compiled one where
+they have to do the same."""
 
 import itertools
 import weakref
@@ -27,13 +28,21 @@ from charrnn.cells import base
 from charrnn.cells.base import Cell, exp, log_sigmoid, maximum, relu, sigmoid, softplus, sqrt, tanh, where
 from charrnn.cells.trace import Symbol, evaluate, ordered
 from charrnn.cells.zoneout import Zoneout
-from charrnn.engine import generic, products, reference
+from charrnn.engine import compiled, generic, machine, products, reference
 from charrnn.engine.generic import backward
 from charrnn.engine.generic.cut import cut
 from charrnn.engine.generic.forward import Forward
 from charrnn.engine.generic.pointwise import Calls
 from charrnn.engine.generic.slopes import RULES, slopes
 from charrnn.engine.products import adding, affine, product, setting
+
+by_passes = pytest.mark.parametrize(
+    "engine",
+    [
+        pytest.param(generic, id="generic"),
+        pytest.param(compiled, id="compiled", marks=pytest.mark.skipif(machine.trouble() != "", reason="no llvmlite")),
+    ],
+)
 
 
 @pytest.fixture(params=[1 << 19, 60], ids=["one block", "many blocks"])
@@ -42,25 +51,26 @@ def blocks(request, monkeypatch):
     monkeypatch.setattr(backward, "BLOCK", request.param)
 
 
-def equals_reference(case, drawn, tolerance):
-    mine, law = (unrolled(engine, case.cell(), drawn, case.n) for engine in (generic, reference))
+def equals_reference(engine, case, drawn, tolerance):
+    mine, law = (unrolled(one, case.cell(), drawn, case.n) for one in (engine, reference))
     close(detached(mine), detached(law), tolerance, str(case))
     close(gradients(mine, drawn), gradients(law, drawn), tolerance, str(case))
 
 
 @every_case
 def test_it_equals_the_reference(case, blocks):
-    equals_reference(case, tensors(arrays(case, 7), gradients=True), 1e-10)
+    equals_reference(generic, case, tensors(arrays(case, 7), gradients=True), 1e-10)
 
 
+@by_passes
 @over(cases(sizes=((16, 32),)))
-def test_it_equals_the_reference_in_float32(case):
+def test_it_equals_the_reference_in_float32(engine, case):
     """Products go through oneDNN there; 1e-4 because sums of 7 steps and 32 units are rounded to 24 bits."""
     drawn = {name: 0.3 * torch.tensor(a, dtype=torch.float32) for name, a in arrays(case, 7).items()}
     if "state.t" in drawn:
         drawn["state.t"] = torch.tensor(arrays(case, 7)["state.t"], dtype=torch.float32)
     drawn = {name: a.requires_grad_(name != "state.t") for name, a in drawn.items()}
-    equals_reference(case, drawn, 1e-4)
+    equals_reference(engine, case, drawn, 1e-4)
 
 
 @pytest.mark.parametrize("small", [0, products.SMALL])
@@ -106,33 +116,37 @@ def test_mixed_precision_rounds_the_large_products_alone(name, large, monkeypatc
         assert mine[key].dtype == torch.float32 and error < 0.05, (key, error)
 
 
+@by_passes
 @every_size
-def test_chunks_equal_the_whole(case):
-    chunks_equal_whole(generic, case, torch.tensor)
+def test_chunks_equal_the_whole(engine, case):
+    chunks_equal_whole(engine, case, torch.tensor)
 
 
+@by_passes
 @every_size
-def test_without_gradients_the_values_are_the_same(case):
+def test_without_gradients_the_values_are_the_same(engine, case):
     drawn = tensors(arrays(case, 6), gradients=True)
-    kept = unrolled(generic, case.cell(), drawn, case.n)
+    kept = unrolled(engine, case.cell(), drawn, case.n)
     with torch.no_grad():
-        close(unrolled(generic, case.cell(), drawn, case.n), detached(kept), 0.0, str(case))
+        close(unrolled(engine, case.cell(), drawn, case.n), detached(kept), 0.0, str(case))
 
 
+@by_passes
 @every_size
-def test_gradients_are_finite_from_the_initial_state(case):
+def test_gradients_are_finite_from_the_initial_state(engine, case):
     drawn = tensors(arrays(case, 3, "initial"), gradients=True)
-    outputs = unrolled(generic, case.cell(), drawn, case.n)
+    outputs = unrolled(engine, case.cell(), drawn, case.n)
     for name, gradient in gradients({k: a for k, a in outputs.items() if k[:2] == "up"}, drawn).items():
         assert gradient.isfinite().all(), name
 
 
-def test_only_the_gradients_that_are_wanted():
+@by_passes
+def test_only_the_gradients_that_are_wanted(engine):
     """The input of the first layer, or frozen weights, need none."""
     case = cases(["lstm"])[0]
     drawn = tensors(arrays(case, 5))
     drawn["U.i"].requires_grad_()
-    mine, law = (gradients(unrolled(engine, case.cell(), drawn, case.n), drawn) for engine in (generic, reference))
+    mine, law = (gradients(unrolled(one, case.cell(), drawn, case.n), drawn) for one in (engine, reference))
     assert set(mine) == {"U.i"}
     close(mine, law, 1e-12)
 
@@ -160,7 +174,7 @@ def test_what_a_pass_kept_goes_with_its_results(backwards, monkeypatch):
 def test_one_lane_and_one_step():
     case = cases(["gru"])[0]
     drawn = {k: a[:1, :1] if k == "x" else a[:1] if k == "state.h" else a for k, a in arrays(case, 1).items()}
-    equals_reference(case, {k: torch.tensor(a).requires_grad_() for k, a in drawn.items()}, 1e-12)
+    equals_reference(generic, case, {k: torch.tensor(a).requires_grad_() for k, a in drawn.items()}, 1e-12)
 
 
 def test_it_refuses_what_is_no_tensor():
@@ -221,28 +235,30 @@ class Twins(Cell):
         return y, a, a, c, x.b
 
 
+@by_passes
 @pytest.mark.parametrize("m", [3, 4])
-def test_whatever_a_person_writes(m, blocks):
+def test_whatever_a_person_writes(engine, m, blocks):
     random, cell = np.random.default_rng(3), Twins()
     shapes = {"W.a": (m, 4), "b.a": (4,), "W.b": (m, 4), "b.b": (4,), "U.a": (4, 4), "U.a2": (4, 4), "v.a": (4,)}
     shapes |= {"W.raw": (m, 4)} if m != 4 else {}
     shapes |= {"x": (6, 2, m)} | {f"state.{name}": (2, 4) for name in "hcde"}
     drawn = {name: torch.tensor(random.normal(size=shape)).requires_grad_() for name, shape in shapes.items()}
-    mine, law = (unrolled(engine, cell, drawn, 4) for engine in (generic, reference))
+    mine, law = (unrolled(one, cell, drawn, 4) for one in (engine, reference))
     close(detached(mine), detached(law), 1e-12)
     close(gradients(mine, drawn), gradients(law, drawn), 1e-12)
 
 
+@by_passes
 @pytest.mark.parametrize("drawn", [True, False])
 @pytest.mark.parametrize("name", ["lstm", "gru-cho", "depth-gated", "sru"])
-def test_zoneout(name, drawn):
+def test_zoneout(engine, name, drawn):
     """With what is drawn in training, and without, as in evaluation."""
     case = cases([name])[0]
     cell, given = Zoneout(case.cell(), 0.3), arrays(case, 5)
     for state in cell.regularised if drawn else ():
         given[f"below.zoneout_{state}"] = np.random.default_rng(2).choice([0.7, -0.3], (5, 2, case.n))
     given = {k: torch.tensor(a).requires_grad_("zoneout" not in k) for k, a in given.items()}
-    mine, law = (unrolled(engine, cell, given, case.n) for engine in (generic, reference))
+    mine, law = (unrolled(one, cell, given, case.n) for one in (engine, reference))
     close(detached(mine), detached(law), 1e-12)
     close(gradients(mine, given), gradients(law, given), 1e-12)
 
