@@ -786,8 +786,9 @@ def test_auto_takes_the_fastest_that_suits():
     assert choose("auto", cells.make("lstm"), tensor) == ("native", native.unroll)
     for name in ("grid", "gru", "rnn", "mingru"):
         assert choose("auto", cells.make(name), tensor) == ("compiled", compiled.unroll)
+        assert choose("auto", cells.make(name), tensor, lanes=1)[0] == ("scan" if name == "mingru" else "generic")
         few = {"grid": "generic", "mingru": "scan"}.get(name, "native")
-        assert choose("auto", cells.make(name), tensor, lanes=1)[0] == few
+        assert choose("auto", cells.make(name), tensor, lanes=3)[0] == few
         assert choose("auto", cells.make(name), tensor, lanes=1, scoring=True)[0] == "compiled"
     assert choose("auto", cells.make("gru"), tensor, before="generic") == ("generic", generic.unroll)
     assert choose("auto", cells.make("grid"), tensor, before="native")[0] == "compiled"

@@ -3,7 +3,6 @@
 import itertools
 import platform
 import sys
-import weakref
 
 import numpy as np
 import pytest
@@ -142,25 +141,6 @@ def test_lesser_processors_compute_the_same(lesser, monkeypatch):
     assert not processor.in_pairs()
     for name in ("lstm", "mogrifier", "slstm", "rg-lru"):
         equals_reference(compiled, *wide(name, 11, n=20), 1e-4)
-
-
-@pytest.mark.parametrize("backwards", [False, True])
-def test_what_a_pass_kept_goes_with_its_results(backwards, monkeypatch):
-    made, case = [], cases(["peephole"])[0]
-
-    class Watched(passes.Forward):
-        def __init__(self, *arguments):
-            super().__init__(*arguments)
-            made.append(weakref.ref(self))
-
-    monkeypatch.setattr(passes, "Forward", Watched)
-    drawn = tensors(arrays(case, 5), gradients=True)
-    results = unrolled(compiled, case.cell(), drawn, case.n)
-    assert made[0]() is not None
-    if backwards:
-        results["up.h"].sum().backward()
-    del results
-    assert made[0]() is None
 
 
 def test_what_it_refuses(monkeypatch):

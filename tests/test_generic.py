@@ -3,6 +3,7 @@ they have to do the same."""
 
 import itertools
 import weakref
+from importlib import import_module
 from itertools import pairwise
 
 import numpy as np
@@ -31,7 +32,6 @@ from charrnn.cells.zoneout import Zoneout
 from charrnn.engine import compiled, generic, machine, products, reference
 from charrnn.engine.generic import backward
 from charrnn.engine.generic.cut import cut
-from charrnn.engine.generic.forward import Forward
 from charrnn.engine.generic.pointwise import Calls
 from charrnn.engine.generic.slopes import RULES, slopes
 from charrnn.engine.products import adding, affine, product, setting
@@ -151,19 +151,21 @@ def test_only_the_gradients_that_are_wanted(engine):
     close(mine, law, 1e-12)
 
 
+@by_passes
 @pytest.mark.parametrize("backwards", [False, True])
-def test_what_a_pass_kept_goes_with_its_results(backwards, monkeypatch):
+def test_what_a_pass_kept_goes_with_its_results(engine, backwards, monkeypatch):
     """Without waiting for the collector of circles, which does not see those of autograd."""
     made, case = [], cases(["peephole"])[0]
+    room = generic if engine is generic else import_module("charrnn.engine.compiled.unrolled")
 
-    class Watched(Forward):
+    class Watched(room.Forward):
         def __init__(self, *arguments):
             super().__init__(*arguments)
             made.append(weakref.ref(self))
 
-    monkeypatch.setattr(generic, "Forward", Watched)
+    monkeypatch.setattr(room, "Forward", Watched)
     drawn = tensors(arrays(case, 5), gradients=True)
-    results = unrolled(generic, case.cell(), drawn, case.n)
+    results = unrolled(engine, case.cell(), drawn, case.n)
     assert made[0]() is not None
     if backwards:
         results["up.h"].sum().backward()

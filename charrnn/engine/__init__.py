@@ -12,7 +12,6 @@ from ..cells.base import Names, block_diagonal, constant
 from ..errors import UsageError, nearest
 
 NAMES = ("native", "compiled", "scan", "generic", "reference")
-OTHERS = NAMES[1:]
 FEW = 4  # lanes; with fewer, code that takes a vector of them at a time is no faster than torch's
 
 
@@ -27,12 +26,8 @@ def choose(
     """
     if name not in ("auto", *NAMES):
         raise UsageError(f"--engine {name}: no such engine{nearest(name, NAMES)}; known: auto, {', '.join(NAMES)}")
-    chosen = (
-        [*([before] if before in NAMES else []), *_fastest_first(cell, like, lanes, scoring)]
-        if name == "auto"
-        else [name]
-    )
-    for candidate in chosen:
+    first = [before] if before in NAMES else []
+    for candidate in [*first, *_fastest_first(cell, like, lanes, scoring)] if name == "auto" else [name]:
         engine = import_module(f".{candidate}", __name__)
         refusal = engine.refuses(cell, like)
         if not refusal and candidate == "compiled" and precision == "bfloat16" and not engine.multiplies_in_bfloat16():
@@ -43,12 +38,17 @@ def choose(
 
 
 def _fastest_first(cell, like, lanes, scoring=False):
-    """On a CPU torch's kernels go through oneDNN for the LSTM alone, and then only they are as fast as `compiled`; with
-    few lanes that is slower in training than the others, but scores a single one as fast. cuDNN has all three."""
+    """On a CPU torch's kernels go through oneDNN for the LSTM alone, and then only they are as fast as `compiled`;
+    those of the GRU and the plain network are slower than `generic`, but where they need not learn, or from two or
+    three lanes. There is no code for few lanes to learn from. cuDNN has all three."""
     on_cpu = getattr(getattr(like, "device", None), "type", "cpu") == "cpu"
-    if on_cpu and (lanes >= FEW or (lanes == 1 and scoring)):
-        return ("native", *OTHERS) if cell.name == "lstm" else (*OTHERS, "native")
-    return [name for name in NAMES if name != "compiled"]
+    rest = [name for name in NAMES if name != "compiled"]
+    if not on_cpu or 1 < lanes < FEW:
+        return rest
+    names = NAMES if scoring or lanes > 1 else rest
+    if cell.name == "lstm":
+        return names
+    return ["compiled", *rest] if scoring else [*names[1:], "native"]
 
 
 def quicker_in_bfloat16(name: str, cell) -> bool:

@@ -9,14 +9,14 @@ from ..generic.layout import X
 from ..machine import matmul, processor
 from . import kernels
 
+_step = cache(kernels.Step)
+
 
 @cache
 def function(name, layout, n, kind, *wanted):
     """A function, and the names of the arrays that it wants."""
-    module = ir.Module()
-    step = kernels.Step(layout, n)
-    kind_of = kernels.Backward if wanted else kernels.Forward
-    kernel = kind_of(module, name, step, kind, *wanted)
+    module, kind_of = ir.Module(), kernels.Backward if wanted else kernels.Forward
+    kernel = kind_of(module, name, _step(layout, n), kind, *wanted)
     return processor.Shared(module, kernel.code.function, kind), list(kernel.names)
 
 
@@ -28,16 +28,17 @@ class Forward:
         self.names = layout.cell.states
         self.like = given[self.names[0]]
         self.n = self.like.shape[-1]
-        self.step = kernels.Step(layout, self.n)
+        self.step = _step(layout, self.n)
         double = self.like.dtype == torch.float64
         mixed = torch.is_autocast_enabled("cpu") and not double and processor.in_pairs()
-        alone = B == 1 and not keep
-        usual = processor.kind_for(B, torch.get_num_threads(), double, mixed)
-        self.kind = processor.kind_alone(double) if alone else usual
+        if B == 1 and not keep:
+            self.kind = processor.kind_alone(double)
+        else:
+            self.kind = processor.kind_for(B, torch.get_num_threads(), double, mixed)
         self.lanes = -(-B // self.kind.lanes) * self.kind.lanes
         self.arrays = {}
         for name, (rows, more) in self.step.arrays.items():
-            held = keep or more or "up" in name or (alone and "rows" in name)
+            held = keep or more or "up" in name or (self.kind.alone and "rows" in name)
             self.arrays[name] = self.like.new_empty(T + more if held else 1, rows, self.lanes)
         self._fill()
         self.threads = min(torch.get_num_threads(), self.lanes // self.kind.lanes)
