@@ -4,6 +4,9 @@ Each stream draws from a generator of its own, so that what a seed draws does no
 """
 
 from dataclasses import dataclass
+from functools import reduce
+from itertools import islice
+from operator import add
 
 import numpy as np
 
@@ -62,14 +65,21 @@ class Picking:
 
 
 class Sampler:
-    """A model ready to be sampled on a CPU: `weights` are numpy arrays by name."""
+    """Models of the same symbols, each with its weights (numpy arrays by name), ready to be sampled on a CPU.
 
-    def __init__(self, model: Model, weights: dict[str, np.ndarray]):
-        self.model, self.p, self.programs = model, model.bind(weights), {}
+    The logits of several are averaged, as in ensemble.Ensemble; their state is that of all their layers.
+    """
+
+    def __init__(self, members: list[tuple[Model, dict]]):
+        self.members, self.programs = [(model, model.bind(weights)) for model, weights in members], {}
 
     def start(self) -> list[dict]:
         """The state before the first symbol, for one stream."""
-        return self.model.initial_state(lambda: np.zeros((1, self.model.hidden), np.float32))
+        return [
+            layer
+            for model, _ in self.members
+            for layer in model.initial_state(lambda width=model.hidden: np.zeros((1, width), np.float32))
+        ]
 
     def step(self, ids: np.ndarray, state: list[dict]) -> tuple[np.ndarray, list[dict]]:
         """One symbol for each stream: ids (B,) -> logits (B, V) of the next, and the state.
@@ -77,7 +87,9 @@ class Sampler:
         Both stand in buffers that the next step for as many streams overwrites.
         """
         if len(ids) not in self.programs:
-            self.programs[len(ids)] = self._compiled(len(ids))
+            program, start = self.program(len(ids)), self.start()
+            arrays = iter(program.state)
+            self.programs[len(ids)] = program, [{name: next(arrays) for name in own} for own in start]
         program, own = self.programs[len(ids)]
         if state is not own:
             for mine, given in zip(own, state, strict=True):
@@ -85,44 +97,19 @@ class Sampler:
                     mine[name][...] = array
         return program.run(ids), own
 
-    def _compiled(self, lanes):
-        """The model's step as a program for so many streams, and its state as `forward` has it."""
-        fixed, ids = {}, Symbol("leaf", "ids")
-        p = leaves(self.p, fixed)
-        before = [{name: Symbol("leaf", name) for name in own} for own in self.start()]
-        logits, after = self.model.forward(p, ids, before, reference.step)
-        states = [(before[layer][name], own[name]) for layer, own in enumerate(after) for name in own]
-        program = Program(logits, states, ids, fixed, self.model.hidden, lanes, self.model.attention)
-        arrays = iter(program.state)
-        return program, [{name: next(arrays) for name in own} for own in before]
-
-
-class SamplerEnsemble:
-    """Several samplers of the same symbols as one, whose logits are averaged, as in ensemble.Ensemble."""
-
-    def __init__(self, samplers: list[Sampler]):
-        self.samplers = samplers
-
-    def start(self) -> list[dict]:
-        """As Sampler.start; the state is that of all their layers."""
-        return [layer for sampler in self.samplers for layer in sampler.start()]
-
-    def step(self, ids: np.ndarray, state: list[dict]) -> tuple[np.ndarray, list[dict]]:
-        """As Sampler.step."""
-        expected, after, first = [], [], 0
-        for sampler in self.samplers:
-            carried = sampler.model.carried
-            logits, own = sampler.step(ids, state[first : first + carried])
+    def program(self, lanes: int) -> Program:
+        """The step of all models for so many streams."""
+        fixed, ids, expected, states, shapes = {}, Symbol("leaf", "ids"), [], [], []
+        layers = iter(self.start())
+        for model, p in self.members:
+            start = list(islice(layers, model.carried))
+            before = [{name: Symbol("leaf", name) for name in own} for own in start]
+            logits, after = model.forward(leaves(p, fixed), ids, before, reference.step)
             expected.append(logits)
-            after += own
-            first += carried
-        return np.mean(expected, axis=0), after
-
-
-def sampler(members: list[tuple[Model, dict]]) -> Sampler | SamplerEnsemble:
-    """What draws from these models, each with its weights, as one."""
-    samplers = [Sampler(model, weights) for model, weights in members]
-    return SamplerEnsemble(samplers) if len(samplers) > 1 else samplers[0]
+            states += [(before[layer][name], own[name]) for layer, own in enumerate(after) for name in own]
+            shapes += [array.shape[1:] for own in start for array in own.values()]
+        mean = reduce(add, expected) / len(expected) if len(expected) > 1 else expected[0]
+        return Program(mean, states, ids, fixed, shapes, lanes)
 
 
 def generate(sampler, prompt: np.ndarray, picking: Picking, seed: int, streams: range, forbidden: int | None = None):

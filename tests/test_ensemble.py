@@ -12,7 +12,7 @@ from conftest import TINY, sentences
 
 from charrnn import checkpoint
 from charrnn.model import Model
-from charrnn.sample import Picking, Sampler, SamplerEnsemble, generate
+from charrnn.sample import Picking, Sampler, generate
 from charrnn.vocab import Vocabulary
 
 LINES = sentences(12, seed=5)
@@ -80,7 +80,7 @@ def scores(charrnn, *arguments):
 def probabilities(path, text, every=None):
     """What a model alone expects of each character but the first: (N - 1, V) in float64, V as in `trained`."""
     model, weights, vocabulary = opened(path)
-    sampler, rows = Sampler(model, weights), []
+    sampler, rows = Sampler([(model, weights)]), []
     for place, symbol in enumerate(vocabulary.encode(text)[:-1]):
         if place == 0 or (every and place % every == 0):
             state = sampler.start()
@@ -244,8 +244,7 @@ def test_an_ensemble_adapts(charrnn, trained, other):
 def test_logits_are_averaged_where_text_is_drawn(trained, other):
     """The members' own softmaxes in float64, over 60 steps; 1e-5: float32."""
     mean = pooled([trained, other], LINES[:60])
-    samplers = [Sampler(*opened(path)[:2]) for path in (trained, other)]
-    both = SamplerEnsemble(samplers)
+    both = Sampler([opened(path)[:2] for path in (trained, other)])
     state = both.start()
     for row, symbol in zip(mean, opened(trained)[2].encode(LINES[:60]), strict=False):
         logits, state = both.step(np.array([symbol]), state)
@@ -255,7 +254,7 @@ def test_logits_are_averaged_where_text_is_drawn(trained, other):
 
 def test_streams_of_an_ensemble(trained, other):
     def drawn(streams):
-        both = SamplerEnsemble([Sampler(*opened(path)[:2]) for path in (trained, other)])
+        both = Sampler([opened(path)[:2] for path in (trained, other)])
         return np.array(list(islice(generate(both, np.array([3, 5]), Picking(1.0), 4, streams), 80)))  # (T, B)
 
     together = drawn(range(3))

@@ -28,7 +28,7 @@ class Oracle:
     """What each symbol of a text costs, by one numpy step after the other and a log-softmax in float64."""
 
     def __init__(self, model, weights, vocabulary):
-        self.sampler, self.vocabulary = Sampler(model, weights), vocabulary
+        self.sampler, self.vocabulary = Sampler([(model, weights)]), vocabulary
 
     def ids(self, text):
         if self.vocabulary.of_bytes:

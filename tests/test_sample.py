@@ -94,7 +94,7 @@ def test_logits_are_those_of_torch(loaded, engine):
         state = model.initial_state(lambda: torch.zeros(1, model.hidden))
         expected, _ = model.forward(torch_p, torch.from_numpy(ids)[:, None], state, run)
     assert name == engine
-    sampler = Sampler(model, weights)
+    sampler = Sampler([(model, weights)])
     state = sampler.start()
     for symbol, logits in zip(ids, expected[:, 0].numpy(), strict=True):
         found, state = sampler.step(np.array([symbol]), state)
@@ -113,7 +113,7 @@ def fresh(cell, layers=2, skips=True):
 @pytest.mark.parametrize("cell", cells.classes())
 def test_every_cell_samples_as_it_trains(cell, lanes):
     model, weights = fresh(cell, layers=3 if cell == "lstm" else 2, skips=cell != "gru")
-    ours, theirs = Sampler(model, weights), OnTorch(model, weights, "reference")
+    ours, theirs = Sampler([(model, weights)]), OnTorch(model, weights, "reference")
     ids = np.random.default_rng(1).integers(11, size=(20, lanes))
     state = [{k: np.repeat(a, lanes, axis=0) for k, a in own.items()} for own in ours.start()]
     expected_state = [{k: a.copy() for k, a in own.items()} for own in state]
@@ -140,7 +140,7 @@ def test_the_text_is_that_of_torch(loaded, engine, picking):
     for seed in (1, 2, 3):
         texts = [
             [vocabulary.decode(ids) for ids in drawn(sampler, prompt, picking, seed, range(2), 150)]
-            for sampler in (Sampler(model, weights), OnTorch(model, weights, engine))
+            for sampler in (Sampler([(model, weights)]), OnTorch(model, weights, engine))
         ]
         assert texts[0] == texts[1]
 
@@ -160,11 +160,11 @@ def test_the_command_draws_the_same_text(charrnn, loaded, trained):
 def test_a_stream_draws_the_same_whatever_stands_beside_it(loaded):
     model, weights, vocabulary = loaded
     prompt = vocabulary.encode("\n")
-    together = drawn(Sampler(model, weights), prompt, Picking(1.0), 5, range(4), 120)
+    together = drawn(Sampler([(model, weights)]), prompt, Picking(1.0), 5, range(4), 120)
     for k in range(4):
-        assert (drawn(Sampler(model, weights), prompt, Picking(1.0), 5, range(k, k + 1), 120) == together[k]).all()
+        assert (drawn(Sampler([(model, weights)]), prompt, Picking(1.0), 5, range(k, k + 1), 120) == together[k]).all()
     assert len({tuple(ids) for ids in together}) == 4
-    assert (drawn(Sampler(model, weights), prompt, Picking(1.0), 5, range(2, 4), 120) == together[2:]).all()
+    assert (drawn(Sampler([(model, weights)]), prompt, Picking(1.0), 5, range(2, 4), 120) == together[2:]).all()
 
 
 def test_what_a_stream_draws_is_its_generator_in_order():
@@ -633,7 +633,7 @@ def test_constant_memory(loaded):
     """What is held after 2,048 characters and after 10,240 is the same to 32 kB (numpy keeps small blocks for later);
     a list of what was drawn between would take 64 kB for its places alone."""
     model, weights, vocabulary = loaded
-    found = generate(Sampler(model, weights), np.array([0]), Picking(), 1, range(1))
+    found = generate(Sampler([(model, weights)]), np.array([0]), Picking(), 1, range(1))
     text, held = Text(vocabulary, None, ["nowhere"]), []
     tracemalloc.start()
     for length in range(1, 10 * DRAWN + 1):
@@ -663,6 +663,6 @@ def test_constant_memory_of_the_command(charrnn, trained):
 def test_streams_grow_in_step(loaded):
     """Every draw gives one symbol to each stream, as numbers of the vocabulary."""
     model, weights, vocabulary = loaded
-    steps = list(islice(generate(Sampler(model, weights), np.array([0]), Picking(), 1, range(3)), 20))
+    steps = list(islice(generate(Sampler([(model, weights)]), np.array([0]), Picking(), 1, range(3)), 20))
     assert all(ids.shape == (3,) and (ids < len(vocabulary)).all() for ids in steps)
     assert any((a != b).any() for a, b in pairwise(steps))

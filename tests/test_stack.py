@@ -305,7 +305,7 @@ def samples_as_it_trains(model, lanes):
     """Symbols that were drawn for one lane and for several, then the states compared; float32 in another order."""
     weights, _ = weights_and_ids(model)
     weights = {key: array.astype(np.float32) for key, array in weights.items()}
-    ours, theirs = Sampler(model, weights), OnTorch(model, weights, "reference")
+    ours, theirs = Sampler([(model, weights)]), OnTorch(model, weights, "reference")
     ids = np.random.default_rng(1).integers(5, size=(30, lanes))
     state = [{k: np.repeat(a, lanes, axis=0) for k, a in own.items()} for own in ours.start()]
     expected_state = [{k: a.copy() for k, a in own.items()} for own in state]
@@ -323,7 +323,7 @@ def samples_as_it_trains(model, lanes):
 def test_a_state_that_becomes_another_in_a_program(lanes):
     """a grows, b is what a was a step before, c and d change places: whatever is moved first."""
     a, b, c, d, ids = (Symbol("leaf", name) for name in "abcdi")
-    program = Program(a + b, [(a, a + 1.0), (b, a), (c, d), (d, c)], ids, {}, width=2, lanes=lanes)
+    program = Program(a + b, [(a, a + 1.0), (b, a), (c, d), (d, c)], ids, {}, [(2,)] * 4, lanes)
     for array, value in zip(program.state, (3.0, 9.0, 5.0, 7.0), strict=True):
         array[...] = value
     for output, state in ((12.0, [4, 3, 7, 5]), (7.0, [5, 4, 5, 7]), (9.0, [6, 5, 7, 5])):
@@ -370,7 +370,7 @@ def test_a_program_computes_what_its_step_says(lanes, step):
     random, ids = np.random.default_rng(3), Symbol("leaf", "ids")
     fixed = {s: random.normal(size=(2, 2)).astype(np.float32) for s in MATRICES}
     fixed |= {LEAVES[3]: np.array([0.3, -0.7], np.float32), TALL: random.normal(size=(4, 2)).astype(np.float32)}
-    program = Program(output, list(zip(LEAVES[:3], after, strict=True)), ids, fixed, width=2, lanes=lanes)
+    program = Program(output, list(zip(LEAVES[:3], after, strict=True)), ids, fixed, [(2,)] * 3, lanes)
     state = [random.normal(size=(lanes, 2)).astype(np.float32) for _ in after]
     for array, value in zip(program.state, state, strict=True):
         array[...] = value
@@ -391,10 +391,10 @@ def test_a_program_computes_what_its_step_says(lanes, step):
 def test_a_step_is_few_calls(cell, calls):
     """Two layers and a softmax that sees both: nothing is moved, and all gates of a layer are one product."""
     model = Model(cell, 11, 6, 16, 2, True)
-    sampler = Sampler(model, model.initial_weights(np.random.default_rng(7), np.full(11, 1 / 11)))
+    sampler = Sampler([(model, model.initial_weights(np.random.default_rng(7), np.full(11, 1 / 11)))])
     sampler.step(np.array([3]), sampler.start())
     program, _ = sampler.programs[1]
-    assert len(program.calls) == calls and not any(call[0] is np.copyto for call in program.calls)
+    assert len(program.calls) == calls and not any(each.name == "copy" for each in program.operations)
 
 
 @pytest.mark.parametrize("lanes", [1, 2])
@@ -406,7 +406,7 @@ def test_neighbours_are_not_normalised_as_one_nor_look_back_as_one(lanes):
     left, right = tanh(a @ W), tanh(a @ V)  # side by side in one buffer
     norms, found = [normalise(left), normalise(right)], [attend(left, left, one), attend(right, right, other)]
     states = [(a, left), (one, remember(one, left)), (other, remember(other, right))]
-    program = Program(join(*norms, *found), states, ids, fixed, width=3, lanes=lanes, rows=2)
+    program = Program(join(*norms, *found), states, ids, fixed, [(3,), (2, 4), (2, 4)], lanes)
     for array in program.state:
         array[...] = random.normal(size=array.shape)
     a, one, other = (array.copy() for array in program.state)
@@ -423,6 +423,6 @@ def test_the_text_is_that_of_torch(options):
     weights = {key: array.astype(np.float32) for key, array in weights.items()}
     texts = [
         drawn(sampler, [1, 2, 3, 4, 0, 1], Picking(1.0), 3, range(3), 100).tolist()
-        for sampler in (Sampler(model, weights), OnTorch(model, weights, "auto"))
+        for sampler in (Sampler([(model, weights)]), OnTorch(model, weights, "auto"))
     ]
     assert texts[0] == texts[1] and len({tuple(text) for text in texts[0]}) == 3

@@ -135,10 +135,10 @@ class _Drawing:
     """Texts to be drawn from one model, or from several as one."""
 
     def __init__(self, members, vocabulary, prompt, length, stops, seed, count, unknown, echo):
-        from ..sample import opening, sampler
+        from ..sample import Sampler, opening
 
         self.vocabulary, self.seed, self.count = vocabulary, seed, count
-        self.sampler = sampler([(member.model, member.weights) for member in members])
+        self.sampler = Sampler([(member.model, member.weights) for member in members])
         ids = self.vocabulary.encode(prompt, unknown, "the prompt")
         self.echo = self.vocabulary.decode(ids) if echo else ""
         self.prompt = ids if len(ids) else opening(self.vocabulary, seed)

@@ -317,10 +317,10 @@ def _listed(names):
 
 def _preview(vocabulary, config):
     """Draws the sample of an evaluation; always from the same random numbers, so that samples can be compared."""
-    from ..sample import Picking, generate, opening, sampler
+    from ..sample import Picking, Sampler, generate, opening
 
     def preview(model, members, step):
-        prompt, reader = opening(vocabulary, config.seed), sampler([(model, weights) for weights in members])
+        prompt, reader = opening(vocabulary, config.seed), Sampler([(model, weights) for weights in members])
         drawn = generate(reader, prompt, Picking(), config.seed, range(1), vocabulary.unknown)
         return vocabulary.decode([next(drawn)[0] for _ in range(config.sample_length)])
 

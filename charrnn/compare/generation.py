@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .. import checkpoint
 from ..model import Model
-from ..sample import Picking, generate, opening, sampler
+from ..sample import Picking, Sampler, generate, opening
 from ..vocab import Vocabulary
 
 AHEAD = 50  # characters before the clock starts
@@ -21,7 +21,7 @@ def speed(path: Path) -> float:
     tensors, record = checkpoint.load(checkpoint.find(path))
     vocabulary = Vocabulary(record["vocabulary"])
     model = Model.from_record(record["model"])
-    reader = sampler([(model, weights) for weights in checkpoint.members(tensors, record)])
+    reader = Sampler([(model, weights) for weights in checkpoint.members(tensors, record)])
     drawn = generate(reader, opening(vocabulary, 1), Picking(), 1, range(1), vocabulary.unknown)
     for _ in range(AHEAD):
         next(drawn)

@@ -1,4 +1,4 @@
-"""A traced step as a list of numpy calls on buffers made once, for sampling.
+"""A traced step as a list of operations on buffers made once, for sampling.
 
 What depends on the weights alone is computed once. What depends on them and on the symbol that came in becomes a table
 with a row per symbol: for the first layer there is no product left. Of the rest, equal operations on neighbouring
@@ -9,6 +9,7 @@ more: so the outputs of several layers stand together without being moved.
 """
 
 from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,7 +27,38 @@ _ARITHMETIC = {
 }  # fmt: skip
 _MADE = {"rows": lambda *matrices: np.concatenate(matrices)}  # what rewriting adds
 _ALONE = ("join", "take", "normalise", "attend")  # what is not elementwise is not done together with a neighbour
-_UFUNCS = _ARITHMETIC | {"tanh": np.tanh, "exp": np.exp, "sqrt": np.sqrt, "maximum": np.maximum}
+_UFUNCS = _ARITHMETIC | {"tanh": np.tanh, "exp": np.exp, "sqrt": np.sqrt, "maximum": np.maximum, "@": np.dot}
+
+
+class Operation(NamedTuple):
+    """What is computed from parts of buffers, fixed arrays and numbers, into a part of a buffer.
+
+    A product has its matrix (M, K) first; what looks back and what remembers have lanes first. Of a memory that is
+    moved on, `out` is all of it.
+    """
+
+    name: str
+    arguments: list
+    out: np.ndarray
+
+    def calls(self):
+        """The same as calls of numpy: functions, arguments, named ones."""
+        out, arguments = self.out, self.arguments
+        if self.name in _UFUNCS:
+            yield _UFUNCS[self.name], arguments, {"out": out}
+        elif self.name == "copy":
+            yield np.copyto, [out, *arguments], {}
+        elif self.name == "where":
+            condition, yes, no = arguments
+            yield np.copyto, [out, no], {}
+            yield np.copyto, [out, yes], {"where": condition}
+        elif self.name == "normalise":
+            yield lambda a: np.copyto(out, on_numpy.normalise(a.T).T), arguments, {}
+        elif self.name == "attend":
+            yield lambda *values: np.copyto(out, on_numpy.attend(*values).T.reshape(out.shape)), arguments, {}
+        else:
+            function = base.OPERATORS[self.name]
+            yield lambda *values: np.copyto(out, function(*values)), arguments, {}
 
 
 def leaves(bound, fixed: dict):
@@ -44,18 +76,19 @@ class Program:
     """One step for `lanes` streams: `run(ids)` gives the output and moves `state`, a list of (B, ..) arrays, on.
 
     `output` is a symbol; `states` pairs each state's leaf symbol with the symbol of its next value; `ids` is the leaf
-    for the symbols that come in; `fixed` maps leaves to arrays. States are `width` wide; one that remembers is a memory
-    of so many `rows`, as base.remember has it.
+    for the symbols that come in; `fixed` maps leaves to arrays. `shapes` are those of the states of one lane: (n,), or
+    for one that remembers (N, n + 1), as base.remember has it. The `operations` are those of a step, once the rows of
+    the `tables` (V, k), for a single lane, or (k, V) stand in their buffers.
     """
 
-    def __init__(self, output, states, ids, fixed, width: int, lanes: int, rows: int = 0):
-        self.lanes, self.ids, self.calls, self.places = lanes, ids, [], {}
+    def __init__(self, output, states, ids, fixed, shapes: list[tuple], lanes: int):
+        self.lanes, self.ids, self.operations, self.places, self.buffers = lanes, ids, [], {}, []
         self.widths = {leaf: array.shape[-1] for leaf, array in fixed.items()}
         self.fixed, self.tables, self.memories = dict(fixed), {}, {}
         output, *after = rewritten([output, *(after for _, after in states)], self.fixed, ids)
         states = [(leaf, new) for (leaf, _), new in zip(states, after, strict=True)]
         symbols = ordered([output, *after])
-        self._place(states, symbols, width, rows)
+        self._place(states, shapes, symbols)
         levels, users = self._levels(self._settle(symbols))
         self.homes = self._homes(states, users)
         for level in levels:
@@ -63,6 +96,7 @@ class Program:
                 self._emit(operator, members)
         self.output = self._whole(output)
         self._move(states)
+        self.calls = [call for operation in self.operations for call in operation.calls()]
         self.state = [self.memories[leaf] if leaf in self.memories else self._lanes_first(leaf) for leaf, _ in states]
 
     def run(self, ids: np.ndarray) -> np.ndarray:
@@ -78,19 +112,21 @@ class Program:
 
     # ---- where the states lie
 
-    def _place(self, states, symbols, width, rows):
+    def _place(self, states, shapes, symbols):
         """Gives each state its place: memories for themselves, the rest side by side, first what is multiplied."""
         lefts = {a for symbol in symbols if symbol.operator in ("@", "join") for a in symbol.inputs}
         plain = []
-        for leaf, after in states:
+        for (leaf, after), shape in zip(states, shapes, strict=True):
             if after.operator == "remember":
-                self.memories[leaf] = np.zeros((self.lanes, rows, width + 1), np.float32)
+                self.memories[leaf] = np.zeros((self.lanes, *shape), np.float32)
             else:
                 plain.append((leaf, after))
+                (self.widths[leaf],) = shape
         plain.sort(key=lambda state: lefts.isdisjoint(state))
-        self.together = self._buffer(width * len(plain))
-        for number, (leaf, _) in enumerate(plain):
-            self.widths[leaf], self.places[leaf] = width, (self.together, number * width)
+        self.together, start = self._buffer(sum(self.widths[leaf] for leaf, _ in plain)), 0
+        for leaf, _ in plain:
+            self.places[leaf] = self.together, start
+            start += self.widths[leaf]
 
     def _homes(self, states, users):
         """The new states that can be written over the old ones, with their places: all that reads these is done before
@@ -222,30 +258,31 @@ class Program:
         a, b = self.homes.get(one), self.homes.get(other)
         return b is None if a is None else b == a + self.widths[one]
 
-    # ---- the calls
+    # ---- the operations
 
     def _move(self, states):
         """Puts those next states in the place of the present ones that are not there yet, once all else is done."""
         moves = []
         for leaf, after in states:
             if leaf in self.memories:
-                given = self.memories[leaf], self._lanes_first(after.arguments[1])
-                self._call(lambda memory, new: np.copyto(memory, on_numpy.remember(memory, new)), *given)
+                memory = self.memories[leaf]
+                self._operate("remember", [memory, self._lanes_first(after.arguments[1])], memory)
             elif self.homes.get(after) != self.places[leaf][1]:
                 moves.append([self._whole(after), self._whole(leaf)])
         for move in moves:
             if any(np.shares_memory(move[0], place) for _, place in moves):  # a state that becomes another
-                held = move[0].copy()
-                self._call(np.copyto, held, move[0])
+                held = self._buffer(len(move[0]))
+                self._operate("copy", [move[0]], held)
                 move[0] = held
         for value, place in moves:
-            self._call(np.copyto, place, value)
+            self._operate("copy", [value], place)
 
     def _buffer(self, width, kind=np.float32):
-        return np.zeros(width if self.lanes == 1 else (width, self.lanes), kind)
+        self.buffers.append(np.zeros(width if self.lanes == 1 else (width, self.lanes), kind))
+        return self.buffers[-1]
 
     def _emit(self, operator, members):
-        """The calls for equal operations done as one, into a buffer of their own."""
+        """Equal operations done as one, into a buffer of their own."""
         if operator == "join" and self._joined(*members):
             return
         kind = np.bool_ if operator in ("==", ">=") else np.float32
@@ -258,20 +295,17 @@ class Program:
         if operator == "join":
             start = 0
             for part in members[0].inputs:
-                self._call(np.copyto, out[start : start + self.widths[part]], self._whole(part))
+                self._operate("copy", [self._whole(part)], out[start : start + self.widths[part]])
                 start += self.widths[part]
-            return
-        if operator == "@":
+        elif operator == "@":
             matrix = np.concatenate([self.fixed[m.arguments[1]] for m in members], axis=1)  # (k, m)
-            self._call(np.dot, np.ascontiguousarray(matrix.T), self._whole(members[0].arguments[0]), out=out)
-            return
-        if operator == "attend":
+            self._operate("@", [np.ascontiguousarray(matrix.T), self._whole(members[0].arguments[0])], out)
+        elif operator == "attend":
             query, new, memory = members[0].arguments
-            given = self._lanes_first(query), self._lanes_first(new), self.memories[memory]
-            self._call(lambda *values: np.copyto(out, on_numpy.attend(*values).T.reshape(out.shape)), *given)
-            return
-        arguments = [self._gathered([m.arguments[k] for m in members]) for k in range(len(members[0].arguments))]
-        self._elementwise(operator, arguments, out)
+            self._operate("attend", [self._lanes_first(query), self._lanes_first(new), self.memories[memory]], out)
+        else:
+            count = len(members[0].arguments)
+            self._operate(operator, [self._gathered([m.arguments[k] for m in members]) for k in range(count)], out)
 
     def _joined(self, symbol):
         """Whether what is to be joined lies side by side already; then that is its place."""
@@ -285,21 +319,8 @@ class Program:
         self.places[symbol] = buffer, start
         return True
 
-    def _elementwise(self, operator, arguments, out):
-        if operator in _UFUNCS:
-            self._call(_UFUNCS[operator], *arguments, out=out)
-        elif operator == "where":
-            condition, yes, no = arguments
-            self._call(np.copyto, out, no)
-            self._call(np.copyto, out, yes, where=condition)
-        elif operator == "normalise":
-            self._call(lambda a: np.copyto(out, on_numpy.normalise(a.T).T), *arguments)
-        else:
-            function = base.OPERATORS[operator]
-            self._call(lambda *values: np.copyto(out, function(*values)), *arguments)
-
-    def _call(self, function, *arguments, **named):
-        self.calls.append((function, arguments, named))
+    def _operate(self, name, arguments, out):
+        self.operations.append(Operation(name, arguments, out))
 
     def _gathered(self, arguments):
         """One argument of several operations as one array: a part of a buffer, a table's row, a constant, a number."""

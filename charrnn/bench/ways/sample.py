@@ -13,7 +13,7 @@ WIDTH = 1024  # columns of the matrix by which memory is read
 def charrnn(cell: str, size: dict, streams: int):
     """The step of `charrnn sample`."""
     model = work.model(cell, Size(**size))
-    sampler = Sampler(model, work.weights(model))
+    sampler = Sampler([(model, work.weights(model))])
     drawn = generate(sampler, np.array([0]), Picking(TEMPERATURE), work.SEED, range(streams))
     return {"units": streams}, lambda: next(drawn)
 
