@@ -244,6 +244,22 @@ def tempered(weights: dict, temperature: float) -> dict:
     return {name: array / temperature if name.endswith(heads) else array for name, array in weights.items()}
 
 
+def rounded(weights: dict) -> dict:
+    """The weights of one model or several with all matrices but the embedding rounded to 8 bits: in each column they
+    are whole numbers, up to 127, times a number."""
+    return {name: _rounded(array) if _is_matrix(name, array) else array for name, array in weights.items()}
+
+
+def _is_matrix(name, array):
+    return array.ndim > 1 and not name.endswith("embedding")
+
+
+def _rounded(matrix):
+    largest = np.abs(matrix).max(-2, keepdims=True)
+    step = np.where(largest > 0, largest, 1) / 127
+    return (np.rint(matrix / step) * step).astype(matrix.dtype)
+
+
 def mask_count(cell, name, n, size):
     """How many of an array's `size` numbers are there once the cell's mask is laid over it."""
     mask = cell.masks(n).get(name)

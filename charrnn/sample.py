@@ -1,8 +1,12 @@
 """Sampling: one step of the model and one pick per character, for any length, in constant memory, without torch.
 
-Each stream draws from a generator of its own, so that what a seed draws does not depend on the streams beside it.
+Each stream draws from a generator of its own, so that what a seed draws does not depend on the streams beside it. The
+first characters are drawn by calls of numpy, which can begin at once; when these have taken as long as it takes to make
+code for the processor, such code goes on (`engine.loop`), where there is any.
 """
 
+import math
+import time
 from dataclasses import dataclass
 from functools import reduce
 from itertools import islice
@@ -11,13 +15,18 @@ from operator import add
 import numpy as np
 
 from .cells.trace import Symbol
-from .engine import reference
+from .engine import machine, reference
 from .engine.program import Program, leaves
 from .model import Model
 from .stream import draws
+from .threads import threads
 
 COLDEST = 1e-30  # a temperature under which nothing changes but that numbers overflow
 DRAWN = 1024  # uniform numbers that a stream draws at a time
+CALLS = 750_000  # multiplications that take as long as the calls of numpy for a step
+PATIENCE = 8_000_000_000  # multiplications that take longer than code to be made: .3 s
+TRIED = 16  # calls after which it is measured anew how many threads draw fastest, which others' work may change
+SORTED = 1000  # symbols from which on numpy finds the likeliest of them faster, by sorting
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,7 @@ class Sampler:
 
     def __init__(self, members: list[tuple[Model, dict]]):
         self.members, self.programs = [(model, model.bind(weights)) for model, weights in members], {}
+        self.numbers = sum(array.size for _, own in members for array in own.values() if array.ndim > 1)
 
     def start(self) -> list[dict]:
         """The state before the first symbol, for one stream."""
@@ -97,6 +107,24 @@ class Sampler:
                     mine[name][...] = array
         return program.run(ids), own
 
+    def patience(self, lanes: int) -> int:
+        """After how many steps of so many streams code is made for them."""
+        return max(1, PATIENCE // (CALLS + self.numbers * lanes))
+
+    def loop(self, logits: np.ndarray, state: list[dict]):
+        """What goes on from logits and a state by code for the processor; None where there is none."""
+        if machine.trouble():
+            return None
+        from .engine.loop import Loop, refuses  # by way of llvmlite, which need not be there
+
+        program, _ = self.programs[len(logits)]
+        if refuses(program):
+            return None
+        loop = Loop(self.program, len(logits), threads())  # on which nothing depends that is drawn
+        loop.begin(logits, [array for own in state for array in own.values()])
+        del self.programs[len(logits)]
+        return loop
+
     def program(self, lanes: int) -> Program:
         """The step of all models for so many streams."""
         fixed, ids, expected, states, shapes = {}, Symbol("leaf", "ids"), [], [], []
@@ -115,8 +143,8 @@ class Sampler:
 def generate(sampler, prompt: np.ndarray, picking: Picking, seed: int, streams: range, forbidden: int | None = None):
     """Yields the next symbol of every stream, (B,), without end; the prompt (N,), N >= 1, is not repeated.
 
-    `sampler` has `start` and `step`; stream k draws the same numbers whatever the others are. The symbol `forbidden`
-    is never picked.
+    `sampler` has what Sampler has; stream k draws the same numbers whatever the others are. The symbol `forbidden` is
+    never picked.
     """
     state = sampler.start()
     for symbol in prompt:
@@ -124,14 +152,30 @@ def generate(sampler, prompt: np.ndarray, picking: Picking, seed: int, streams: 
     state = [{name: np.repeat(array, len(streams), axis=0) for name, array in own.items()} for own in state]
     logits = np.repeat(logits, len(streams), axis=0)  # (B, V)
     generators = [draws(seed, "sample", k) for k in streams]
-    while True:
-        drawn = np.stack([generator.random(DRAWN) for generator in generators], axis=-1)  # (DRAWN, B)
-        for u in drawn:
+    drawn = lambda steps: np.stack([generator.random(steps) for generator in generators], axis=-1)  # noqa: E731  (T, B)
+    sorts = picking.top_p < 1 and logits.shape[-1] > SORTED
+    left, loop = math.inf if sorts else sampler.patience(len(streams)), None
+    while loop is None:
+        for u in drawn(min(DRAWN, left)):
             if forbidden is not None:
                 logits[:, forbidden] = -np.inf
             ids = _pick(picking.weights(logits), u)
             yield ids
             logits, state = sampler.step(ids, state)
+            left -= 1
+        if not left:
+            loop = sampler.loop(logits, state)
+            left = math.inf
+    rule = picking.temperature, picking.top_k, picking.top_p, picking.min_p, forbidden
+    times = dict.fromkeys(loop.parts, 0.0)
+    while True:
+        for parts in times:
+            start = time.perf_counter()
+            found = loop.draw(drawn(-(-loop.chunk // 4)), parts, *rule)
+            times[parts] = time.perf_counter() - start
+            yield from found
+        for _ in range(TRIED):
+            yield from loop.draw(drawn(loop.chunk), min(times, key=times.get), *rule)
 
 
 def _pick(weights, u):

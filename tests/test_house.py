@@ -15,7 +15,7 @@ FLOORS = [  # from the ground up; a room is a module or a folder of the package
     {"cells", "vocab", "config", "seeds"},  # floor 0
     {"engine", "corpus", "tasks"},
     {"model", "stream", "yardstick"},
-    {"checkpoint", "ensemble", "noise", "optim", "progress", "run"},
+    {"checkpoint", "ensemble", "noise", "optim", "progress", "run", "threads"},
     {"evaluate", "gates", "plan"},
     {"adapt", "train", "sample"},
     {"bench", "compare", "probe", "report"},  # floor 6

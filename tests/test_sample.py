@@ -49,6 +49,8 @@ def of_bytes(tmp_path_factory, _quiet_world) -> Path:
 class OnTorch:
     """A sampler that runs the model on torch tensors, one symbol at a time, with an engine."""
 
+    patience = staticmethod(lambda lanes: math.inf)
+
     def __init__(self, model, weights, engine):
         self.model, tensors = model, {name: torch.from_numpy(array) for name, array in weights.items()}
         self.p = model.bind(tensors)
@@ -69,6 +71,8 @@ class OnTorch:
 
 class Always:
     """A sampler whose logits are always the same."""
+
+    patience = staticmethod(lambda lanes: math.inf)
 
     def __init__(self, logits):
         self.logits = np.array(logits, np.float32)

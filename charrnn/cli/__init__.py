@@ -12,6 +12,7 @@ import typer
 
 from .. import __version__
 from ..errors import CharrnnError, Interrupted, UsageError
+from ..threads import processors
 
 PRINTED = 200  # columns of a table where standard output is no terminal
 STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -49,11 +50,6 @@ def cache() -> Path:
     if named := os.environ.get("CHARRNN_CACHE"):
         return Path(named)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "charrnn"
-
-
-def processors() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def at_once(jobs: int) -> int:

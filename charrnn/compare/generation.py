@@ -12,7 +12,7 @@ from ..model import Model
 from ..sample import Picking, Sampler, generate, opening
 from ..vocab import Vocabulary
 
-AHEAD = 50  # characters before the clock starts
+AHEAD = 50  # characters before the clock starts, once code has been made for it
 SECONDS = 0.5
 
 
@@ -23,7 +23,7 @@ def speed(path: Path) -> float:
     model = Model.from_record(record["model"])
     reader = Sampler([(model, weights) for weights in checkpoint.members(tensors, record)])
     drawn = generate(reader, opening(vocabulary, 1), Picking(), 1, range(1), vocabulary.unknown)
-    for _ in range(AHEAD):
+    for _ in range(reader.patience(1) + AHEAD):
         next(drawn)
     count, start = 0, time.perf_counter()
     while (spent := time.perf_counter() - start) < SECONDS:

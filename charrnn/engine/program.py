@@ -33,13 +33,14 @@ _UFUNCS = _ARITHMETIC | {"tanh": np.tanh, "exp": np.exp, "sqrt": np.sqrt, "maxim
 class Operation(NamedTuple):
     """What is computed from parts of buffers, fixed arrays and numbers, into a part of a buffer.
 
-    A product has its matrix (M, K) first; what looks back and what remembers have lanes first. Of a memory that is
-    moved on, `out` is all of it.
+    A product has its matrix (M, K) first, and in `pieces` how many of its columns belong together; what looks back and
+    what remembers have lanes first. Of a memory that is moved on, `out` is all of it.
     """
 
     name: str
     arguments: list
     out: np.ndarray
+    pieces: tuple = ()
 
     def calls(self):
         """The same as calls of numpy: functions, arguments, named ones."""
@@ -298,8 +299,11 @@ class Program:
                 self._operate("copy", [self._whole(part)], out[start : start + self.widths[part]])
                 start += self.widths[part]
         elif operator == "@":
-            matrix = np.concatenate([self.fixed[m.arguments[1]] for m in members], axis=1)  # (k, m)
-            self._operate("@", [np.ascontiguousarray(matrix.T), self._whole(members[0].arguments[0])], out)
+            matrices = [m.arguments[1] for m in members]
+            whole = np.concatenate([self.fixed[matrix] for matrix in matrices], axis=1)  # (k, m)
+            stacks = [matrix.inputs for matrix in matrices if matrix.operator == "rows"] or [matrices[:1]]
+            pieces = tuple(len(self.fixed[matrix]) for matrix in stacks[0])
+            self._operate("@", [np.ascontiguousarray(whole.T), self._whole(members[0].arguments[0])], out, pieces)
         elif operator == "attend":
             query, new, memory = members[0].arguments
             self._operate("attend", [self._lanes_first(query), self._lanes_first(new), self.memories[memory]], out)
@@ -319,8 +323,8 @@ class Program:
         self.places[symbol] = buffer, start
         return True
 
-    def _operate(self, name, arguments, out):
-        self.operations.append(Operation(name, arguments, out))
+    def _operate(self, name, arguments, out, pieces=()):
+        self.operations.append(Operation(name, arguments, out, pieces))
 
     def _gathered(self, arguments):
         """One argument of several operations as one array: a part of a buffer, a table's row, a constant, a number."""

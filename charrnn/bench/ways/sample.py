@@ -15,6 +15,8 @@ def charrnn(cell: str, size: dict, streams: int):
     model = work.model(cell, Size(**size))
     sampler = Sampler([(model, work.weights(model))])
     drawn = generate(sampler, np.array([0]), Picking(TEMPERATURE), work.SEED, range(streams))
+    for _ in range(sampler.patience(streams) + 1):  # until code is made
+        next(drawn)
     return {"units": streams}, lambda: next(drawn)
 
 

@@ -40,10 +40,16 @@ class Code:
     @contextmanager
     def by_one(self):
         """Vectors of a single number, in the lines under it."""
-        width, vector = self.width, self.vector
-        self.width, self.vector = 1, ir.VectorType(self.number, 1)
+        with self.of(self.number, 1):
+            yield
+
+    @contextmanager
+    def of(self, number, width):
+        """Vectors of so many numbers of this type, in the lines under it."""
+        before = self.number, self.width, self.vector
+        self.number, self.width, self.vector = number, width, ir.VectorType(number, width)
         yield
-        self.width, self.vector = width, vector
+        self.number, self.width, self.vector = before
 
     # ---- loops and memory
 
@@ -62,6 +68,19 @@ class Code:
             here = self.build.sub(index, INT(1))
             yield here
             self._next(index, here)
+
+    @contextmanager
+    def while_(self, goes_on):
+        """The lines under it as long as goes_on(), which is asked before each round."""
+        b = self.build
+        head, body, after = (b.append_basic_block() for _ in range(3))
+        b.branch(head)
+        b.position_at_end(head)
+        b.cbranch(goes_on(), body, after)
+        b.position_at_end(body)
+        yield
+        b.branch(head)
+        b.position_at_end(after)
 
     @contextmanager
     def summing(self, end, values):
@@ -160,6 +179,14 @@ class Code:
         a, b = (self.build.bitcast(value, kind) for value in (a, b))
         return self._call(name, sums, a, b)
 
+    def bytes_by_shorts(self, address, shorts):
+        """Sums of pairs, one in each place: of the whole numbers of 8 bits at an address times those of 16."""
+        bits = 32 * self.width
+        kind = ir.VectorType(ir.IntType(16), 2 * self.width)
+        name = {512: "avx512.pmaddw.d.512", 256: "avx2.pmadd.wd", 128: "sse2.pmadd.wd"}[bits]
+        small = self.build.load(address, typ=ir.VectorType(ir.IntType(8), 2 * self.width), align=1)
+        return self._call(f"llvm.x86.{name}", self.build.sext(small, kind), self.build.bitcast(shorts, kind))
+
     def transposed(self, lines):
         """As many vectors as each has numbers, the other way round: interleaving the two halves of them, as a deck of
         cards, until each number has its place."""
@@ -177,7 +204,12 @@ class Code:
     def apply(self, name, *arguments):
         """An operation of a step by name."""
         arguments = [a if isinstance(a, ir.Value) else self.spread(a) for a in arguments]
-        return getattr(self, f"_{_METHODS.get(name, name.replace(' ', '_'))}")(*arguments)
+        return getattr(self, _method(name))(*arguments)
+
+    @classmethod
+    def knows(cls, name) -> bool:
+        """Whether there is such an operation."""
+        return hasattr(cls, _method(name))
 
     def _fast(self, operation, *arguments):
         result = getattr(self.build, operation)(*arguments)
@@ -285,6 +317,10 @@ class Code:
     def _call(self, name, *arguments):
         signature = ir.FunctionType(self.vector, [a.type for a in arguments])
         return self.build.call(self.module.globals.get(name) or ir.Function(self.module, signature, name), arguments)
+
+
+def _method(name):
+    return f"_{_METHODS.get(name, name.replace(' ', '_'))}"
 
 
 _METHODS = {

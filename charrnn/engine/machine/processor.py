@@ -2,15 +2,15 @@
 
 import ctypes
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import llvmlite.binding as llvm
 from llvmlite import ir
 
 from . import matmul
 from .code import INT, POINTER, Code
+from .threads import at_once
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,12 @@ def _widest():
 def in_pairs() -> bool:
     """Whether this processor multiplies pairs of bfloat16."""
     return bool(features().get("avx512bf16") and features().get("avx512vl"))
+
+
+def in_bytes() -> bool:
+    """Whether there is code here for products with whole numbers of 8 bits."""
+    able = features()
+    return bool(able.get("sse2") and (able.get("avx512bw") or not able.get("avx512f")))
 
 
 def kind_alone(double: bool = False) -> Kind:
@@ -135,10 +141,7 @@ class Shared:
         if self.all and len(arrays) > 1:  # OpenMP would end threads if it were asked for fewer than usual
             openmp()(self.all, data, ctypes.c_uint(threads), ctypes.c_uint(0))
             return
-        others = [_pool().submit(self.part, k, data) for k in range(1, len(arrays))]
-        self.part(0, data)
-        for other in others:
-            other.result()
+        at_once([partial(self.part, k, data) for k in range(len(arrays))])
 
 
 def _add_part(module, kernel, kind):
@@ -167,8 +170,3 @@ def _add_all(module, kind):
 
 def _item(build, data, number, kind=INT):
     return build.load(build.gep(data, [number], source_etype=INT), typ=kind)
-
-
-@cache
-def _pool():
-    return ThreadPoolExecutor(thread_name_prefix="lanes")
