@@ -616,6 +616,12 @@ def test_rows_of_sampling(inside):
     assert rows[2]["characters_per_second"]["median"] == 2.0
 
 
+def test_rows_of_sampling_with_8_bits(inside):
+    ours, theirs = (check(row) for row in sample.rows(["gru"], ["tiny"], [1], ROUND, silent, int8=True))
+    assert (ours["way"], theirs["way"]) == ("charrnn --int8", "nn.GRU")
+    assert ours["weight_bytes"] == 3 * (64 + 16) * 16 + 16 * 96  # a byte for each
+
+
 def test_rows_of_encoding(inside):
     rows = [check(row) for row in encode.rows(2000, ROUND, silent)]
     assert [row["way"] for row in rows] == ["charrnn", "charrnn, all of it", "tokenizers", "dict"] * 2

@@ -1,5 +1,6 @@
 """Code that draws symbol after symbol, against the calls of numpy by which it could be done."""
 
+import json
 import math
 import os
 import platform
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import sentences
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_sample import fresh
@@ -413,6 +415,28 @@ def test_what_is_no_matrix_of_8_bits():
     assert matmul.whole_rows(random.normal(size=(4, 5))) is None
     whole, scales = matmul.whole_rows(np.zeros((2, 3)))
     assert not whole.any() and not scales.any()
+
+
+def test_scores_and_samples_with_rounded_weights(charrnn, trained):
+    """As those of a checkpoint whose weights have been rounded."""
+    tensors, record = checkpoint.load(trained / "best.pt")
+    weights = rounded(checkpoint.weights(tensors))
+    checkpoint.save(Path("small.pt"), {f"weights.{name}": array for name, array in weights.items()}, record)
+    text = Path("text.txt")
+    text.write_bytes(sentences(30, seed=4).encode())
+    whole, mine, law = (
+        json.loads(charrnn("eval", which[0], text, "--json", *which[1:]).out)
+        for which in ([trained], [trained, "--int8"], ["small.pt"])
+    )
+    assert mine.pop("int8") is True and mine == law and mine["nats"] != whole["nats"]
+    assert mine["nats"] == pytest.approx(whole["nats"], abs=0.01)
+    assert charrnn("eval", trained, text, "--int8").out.splitlines()[-1] == "weights rounded to 8 bits"
+    texts = [charrnn("sample", which, *more, "-n", 300) for which, *more in ((trained, "--int8"), ("small.pt",))]
+    assert texts[0] == texts[1] and texts[0].status == 0 and len(texts[0].out) > 300
+    both = charrnn("eval", trained, text, "--ensemble", "small.pt", "--int8", "--json")
+    assert json.loads(both.out)["nats"] == pytest.approx(law["nats"], abs=1e-6)
+    refused = charrnn("eval", trained, "--int8", "--dynamic")
+    assert refused.status == 2 and refused.err.startswith("error: --int8 and --dynamic: give one of them")
 
 
 # ---- other processors

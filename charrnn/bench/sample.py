@@ -10,13 +10,14 @@ from .timing import interleave
 from .worker import Worker
 
 
-def rows(cells: list[str], sizes: list[str], streams: list[int], settings: Settings, say):
+def rows(cells: list[str], sizes: list[str], streams: list[int], settings: Settings, say, int8: bool = False):
     """For each cell, size and number of streams a row for our sampler and one for each way of the peers.
 
-    Beside them, in the same rounds, as many bytes are read as the model's matrices have.
+    Beside them, in the same rounds, as many bytes are read as the model's matrices have; with `int8` those of ours are
+    rounded to 8 bits, and so many are read.
     """
     cases = [(cell, name, count) for name, cell, count in product(sizes, cells, streams)]
-    yield from compared(cases, lambda *case: _steps(*case, settings, say), say)
+    yield from compared(cases, lambda *case: _steps(*case, settings, say, int8), say)
 
 
 def _peers(cell):
@@ -26,17 +27,17 @@ def _peers(cell):
     return {"loop on torch": {"way": "loop", "cell": cell}}
 
 
-def _steps(cell, name, streams, settings, say):
+def _steps(cell, name, streams, settings, say, int8):
     size = SIZES[name]
     model = work.model(cell, size)
-    needed = work.weight_bytes(model)
+    needed = work.weight_bytes(model) // (4 if int8 else 1)
     with ExitStack() as ends:
 
         def start(title, ours, **job):
             return ends.enter_context(Worker(title, "sample", settings.threads, ours, **job))
 
         job = {"size": asdict(size), "streams": streams}
-        contenders = [start("charrnn", True, way="charrnn", cell=cell, **job)]
+        contenders = [start("charrnn --int8" if int8 else "charrnn", True, way="charrnn", cell=cell, int8=int8, **job)]
         contenders += [start(title, False, **own, **job) for title, own in _peers(cell).items()]
         reading = start("reading", True, way="reading", size=needed)
         for each in (*contenders, reading):

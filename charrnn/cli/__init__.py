@@ -118,6 +118,10 @@ Others = Annotated[  # the option --ensemble of a command that reads with severa
     list[Path] | None,
     typer.Option(help="Average the logits with this checkpoint's; may be repeated.", show_default=False),
 ]
+Rounded = Annotated[  # the option --int8 of a command that reads with a model
+    bool,
+    typer.Option("--int8", help="Round all matrices but the embedding to 8 bits, column by column."),
+]
 
 
 def main() -> None:

@@ -85,6 +85,7 @@ def sample(
     cells: Cells = CELLS,
     sizes: Sizes = SIZES,
     streams: Annotated[str, typer.Option(help="Texts drawn at once, with commas between.")] = "1,64",
+    int8: Annotated[bool, typer.Option("--int8", help="Our weights rounded to 8 bits.")] = False,
     seconds: Seconds = SECONDS,
     rounds: Rounds = None,
     threads: Threads = 0,
@@ -98,7 +99,7 @@ def sample(
     from ..bench import sample as room
 
     _plan(say, len(chosen) * len(named) * len(counts), settings)
-    _print(room.rows(chosen, named, counts, settings, say), as_json)
+    _print(room.rows(chosen, named, counts, settings, say, int8), as_json)
 
 
 @bench.command()

@@ -8,8 +8,13 @@ from typing import Annotated
 import typer
 
 from ..errors import UsageError
-from . import NUMBER, WHOLE, Others, app, pipeable, text_of
+from . import NUMBER, WHOLE, Others, Rounded, app, pipeable, text_of
 from .opening import CellOption
+
+Length = Annotated[int, typer.Option("--length", "-n", help="Characters to draw; -1 goes on without end.", **WHOLE)]
+Temperature = Annotated[
+    str, typer.Option("--temperature", "-t", help="0 takes the likeliest; several (.5,.8) stand side by side.")
+]
 
 
 @app.command(rich_help_panel="Models")
@@ -21,12 +26,8 @@ def sample(
     ] = None,
     prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="What the text begins with.")] = None,
     prompt_file: Annotated[Path | None, typer.Option(help="The same, from a file.")] = None,
-    length: Annotated[
-        int, typer.Option("--length", "-n", help="Characters to draw; -1 goes on without end.", **WHOLE)
-    ] = 500,
-    temperature: Annotated[
-        str, typer.Option("--temperature", "-t", help="0 takes the likeliest; several (.5,.8) stand side by side.")
-    ] = "0.8",
+    length: Length = 500,
+    temperature: Temperature = "0.8",
     top_k: Annotated[int, typer.Option(help="Draw from so many likeliest only; 0 for all.", **WHOLE)] = 0,
     top_p: Annotated[
         float, typer.Option(help="Draw from the likeliest that together have this probability.", **NUMBER)
@@ -35,6 +36,7 @@ def sample(
         float, typer.Option(help="Draw from those at least this share as likely as the likeliest.", **NUMBER)
     ] = 0.0,
     ensemble: Others = None,
+    int8: Rounded = False,
     seed: Annotated[int, typer.Option(help="Seed of the draws: the same one, the same text.", **WHOLE)] = 1,
     count: Annotated[int, typer.Option(help="Texts to draw, side by side in one batch.", **WHOLE)] = 1,
     stop: Annotated[
@@ -60,7 +62,7 @@ def sample(
     from .members import load
 
     text = _prompt(prompt, prompt_file, prompt_from)
-    members, vocabulary = load(ckpt, ensemble or [], cell)
+    members, vocabulary = load(ckpt, ensemble or [], cell, int8)
     drawing = _Drawing(members, vocabulary, text, length, stop or [], seed, count, unknown, not no_echo)
     sink = _sink(out)
     pickings = [Picking(t, top_k, top_p, min_p) for t in temperatures]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from .. import checkpoint
 from ..errors import CheckpointError
-from ..model import Model
+from ..model import Model, rounded
 from ..vocab import Vocabulary, name_of
 from .opening import opened
 
@@ -22,9 +22,9 @@ class Member:
     record: dict
 
 
-def load(ckpt: Path, others: list[Path], cell: str | None) -> tuple[list[Member], Vocabulary]:
+def load(ckpt: Path, others: list[Path], cell: str | None, int8: bool = False) -> tuple[list[Member], Vocabulary]:
     """All models of these checkpoints, and the vocabulary of the first, which is that of all; `cell` is what --cell
-    named, for those of them that need it."""
+    named, for those of them that need it. With `int8` their weights are rounded."""
     loaded, vocabulary = [], None
     for path in [ckpt, *others]:
         tensors, record = opened(path, cell, idle=bool(others))
@@ -33,7 +33,7 @@ def load(ckpt: Path, others: list[Path], cell: str | None) -> tuple[list[Member]
         for weights in checkpoint.members(tensors, record):
             if own != vocabulary:
                 weights = _reordered(weights, own, vocabulary, f"--ensemble {path}")
-            loaded.append(Member(path, model, weights, record))
+            loaded.append(Member(path, model, rounded(weights) if int8 else weights, record))
     return loaded, vocabulary
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ..errors import UsageError
-from . import NUMBER, WHOLE, Others, app, pipeable
+from . import NUMBER, WHOLE, Others, Rounded, app, pipeable
 from .opening import CellOption
 
 ESCAPE = math.log(0x110000)  # nats to name any of Unicode's code points
@@ -52,6 +52,7 @@ def evaluate(
     per: Annotated[str | None, typer.Option(help="One JSON line per line or char instead of a summary.")] = None,
     windows: Annotated[int, typer.Option(help="Reset the state every so many characters; 0 for never.", **WHOLE)] = 0,
     ensemble: Others = None,
+    int8: Rounded = False,
     unknown: Annotated[
         str, typer.Option(help="Characters that the model never saw: error, or replace with their cost counted.")
     ] = "error",
@@ -74,17 +75,19 @@ def evaluate(
     typed = {"rate": dynamic_rate, "decay": dynamic_decay, "segment": dynamic_segment}
     settings = {name: value for name, value in typed.items() if value is not None}
     _check_dynamic(dynamic, settings, train_text, per, windows)
+    if int8 and dynamic:
+        raise UsageError("--int8 and --dynamic: give one of them; weights that move do not stay rounded")
     from ..corpus import Reading
     from .members import load
 
     reading = Reading(False, encoding, errors)
-    members, vocabulary = load(ckpt, ensemble or [], cell)
+    members, vocabulary = load(ckpt, ensemble or [], cell, int8)
     from .scoring import Dynamic, Scoring
 
     scoring, adapting, rows = Scoring(members, vocabulary, device, unknown, reading), None, []
     for text in scoring.own(part or "val") if not texts else scoring.named(texts):
         scored = scoring.score(text, windows)
-        rows.append(scoring.summary(text, scored))
+        rows.append(scoring.summary(text, scored) | ({"int8": True} if int8 else {}))
         if dynamic:
             adapting = adapting or Dynamic(scoring, settings, train_text, _tell)
             rows[-1]["dynamic"] = adapting.summary(text)
@@ -143,6 +146,8 @@ def _print_tables(rows):
         print(f"dynamic: {_described(dynamic[0])},\n         {where}")
     if several := rows[0].get("ensemble"):
         print(f"ensemble of {len(several)}: the logits of {', '.join(several)} averaged")
+    if "int8" in rows[0]:
+        print("weights rounded to 8 bits")
 
 
 def _described(settings):

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ...model import rounded
 from ...sample import Picking, Sampler, generate
 from .. import Size, work
 from ..timing import timed
@@ -10,10 +11,11 @@ TEMPERATURE = 0.8
 WIDTH = 1024  # columns of the matrix by which memory is read
 
 
-def charrnn(cell: str, size: dict, streams: int):
+def charrnn(cell: str, size: dict, streams: int, int8: bool = False):
     """The step of `charrnn sample`."""
     model = work.model(cell, Size(**size))
-    sampler = Sampler([(model, work.weights(model))])
+    weights = work.weights(model)
+    sampler = Sampler([(model, rounded(weights) if int8 else weights)])
     drawn = generate(sampler, np.array([0]), Picking(TEMPERATURE), work.SEED, range(streams))
     for _ in range(sampler.patience(streams) + 1):  # until code is made
         next(drawn)
