@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 
-from ..compare.grid import axes
 from ..errors import Interrupted, UsageError
 from . import WHOLE, app, at_once, cache, pipeable, processors
 from .learn import options
@@ -63,6 +62,8 @@ def compare(
     """
     given = any((params, lrs, sizes, time_each, vary, ablate, plan, out, typed))
     if not resume:
+        from ..compare.grid import axes  # by way of rich, which takes its time
+
         alone = axes(ablate or [], "--ablate")
         asked = _asked(
             cells, match, params, seeds, lrs, sizes, time_each, vary or [], {} if plan else alone, jobs, typed
@@ -118,7 +119,7 @@ def _asked(cells, match, params, seeds, lrs, sizes, time_each, vary, ablate, job
         settings.setdefault("threads", max(1, processors() // jobs))
     return grid.Asked(
         listed(cells), match, quantity(params, "--params") if params else None, seeds, grid.rates(lrs),
-        grid.sizes(sizes), axes(vary), ablate, settings, jobs,
+        grid.sizes(sizes), grid.axes(vary), ablate, settings, jobs,
     )  # fmt: skip
 
 
