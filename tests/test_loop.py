@@ -33,7 +33,7 @@ from llvmlite import ir
 
 from charrnn.engine import loop as room
 from charrnn.engine.loop import Loop
-from charrnn.engine.machine import matmul, processor
+from charrnn.engine.machine import processor, whole
 from charrnn.engine.machine.threads import at_once
 
 PLAIN = 0.8, 0, 1.0, 0.0, None  # temperature, top_k, top_p, min_p, forbidden
@@ -175,15 +175,17 @@ def test_threads_change_no_bit(cell, form, monkeypatch):
     monkeypatch.setattr(room, "SHARED", 1)
     model, weights = of_any_width(cell, hidden=70)
     sampler = Sampler([(model, form(weights))])
-    whole, law = drawn(sampler, 1, 1, forever(1), [60])
+    alone, law = drawn(sampler, 1, 1, forever(1), [60])
     for many, parts in ((2, [2]), (3, [3]), (8, [7]), (3, [1, 3, 2])):
         symbols, ends = drawn(sampler, 1, many, forever(*parts), [7, 13, 1, 39])
-        assert (symbols == whole).all()
+        assert (symbols == alone).all()
         assert all((mine == own).all() for mine, own in zip(ends, law, strict=True))
 
 
-def test_a_lane_has_the_same_bits_whatever_stands_beside_it():
-    sampler = Sampler([of_any_width()])
+@pytest.mark.parametrize("form", [lambda weights: weights, rounded])
+def test_a_lane_has_the_same_bits_whatever_stands_beside_it(form):
+    model, weights = of_any_width()
+    sampler = Sampler([(model, form(weights))])
     together, ends = drawn(sampler, 40, 2, forever(1), [30])
     ways = (1, 1), (3, 1), (5, 2), (6, 1), (12, 2), (40, 3)
     assert len({Loop(sampler.program, *way).kind.lanes for way in ways}) > 1
@@ -364,57 +366,64 @@ def test_weights_are_rounded_to_8_bits():
     assert rounded({"head.W": np.zeros((3, 4), np.float32)})["head.W"].tolist() == [[0.0] * 4] * 3
 
 
+@pytest.mark.parametrize("lanes", [1, 9])
 @pytest.mark.parametrize("cell", ["lstm", "gru", "mut1", "mogrifier", "clockwork", "slstm"])
-def test_rounded_weights_are_multiplied_as_they_are(cell):
+def test_rounded_weights_are_multiplied_as_they_are(cell, lanes):
     """Products of whole numbers give what those of the floats they stand for give, but that values have 16 bits."""
     model, weights = of_any_width(cell, hidden=40)
     sampler = Sampler([(model, rounded(weights))])
-    draws_as_numpy_does(sampler, 1, 1, within=2e-3)
-    functions = Loop(sampler.program, 1, 1).step.functions
+    draws_as_numpy_does(sampler, lanes, 1, within=2e-3)
+    functions = Loop(sampler.program, lanes, 1).step.functions
     assert ("set whole" in functions) == processor.in_bytes()
-    assert "set whole" not in Loop(Sampler([(model, weights)]).program, 1, 1).step.functions
+    assert "set whole" not in Loop(Sampler([(model, weights)]).program, lanes, 1).step.functions
+
+
+whole_kinds = pytest.mark.parametrize(
+    "kind", [processor.kind_alone(), processor.kind_for(5, 1), processor.kind_for(64, 1)]
+)
 
 
 @pytest.mark.skipif(not processor.in_bytes(), reason="no products of bytes on this processor")
+@whole_kinds
 @pytest.mark.parametrize(("M", "K"), [(1, 1), (5, 3), (16, 64), (75, 33), (130, 2100)])
-def test_whole_products(M, K):
+def test_whole_products(M, K, kind):
     """Against whole numbers in Python's own arithmetic, at the largest values that there are, too."""
-    kind, random = processor.kind_alone(), np.random.default_rng(M)
-    module = ir.Module()
+    module, random, lanes = ir.Module(), np.random.default_rng(M), kind.lanes
     for add in (False, True):
-        matmul.whole_product(module, f"product{add:d}", add, kind)
-    matmul.shorts(module, "shorts", kind)
+        whole.product(module, f"product{add:d}", add, kind)
+    whole.shorts(module, "shorts", kind)
     for function in module.functions:
         function.linkage = "external"  # else there is no address of it
     compiled = processor.Compiled(module)
-    shorts = compiled.function("shorts", 2, 3)
     for most in (False, True):
         matrix = np.full((M, K), -127) if most else random.integers(-127, 128, (M, K))
         matrix[:, 0] = 127
-        scales = random.random(M).astype(np.float32)
-        given = np.full(K, -3.0, np.float32) if most else random.normal(size=K).astype(np.float32)
-        whole, found = matmul.whole_rows(matrix * scales[:, None].astype(float))
-        assert (whole == matrix).all()
-        np.testing.assert_allclose(found, scales, rtol=1e-6)
-        packed = matmul.in_pairs(whole, kind.tall)
-        limit, small, factor = matmul.largest_value(K), np.zeros(K + 2, np.int16), np.zeros(1, np.float32)
-        shorts(K, limit, *(a.ctypes.data for a in (given, small, factor)))
-        assert abs(np.abs(small).max() - limit) <= 1 and not small[K:].any()
-        np.testing.assert_allclose(small[:K] * factor, given, atol=np.abs(given).max() / limit)
-        law = (matrix.astype(object) @ small[:K].astype(object)).astype(float) * scales * float(factor[0])
-        result = np.full(M + 3, 7.0, np.float32)
+        scales = np.zeros(-(-M // kind.tall) * kind.tall, np.float32)
+        scales[:M] = random.random(M) + 0.1
+        given = (np.full((K, lanes), -3.0) if most else random.normal(size=(K, lanes))).astype(np.float32)
+        numbers, found = whole.rows_of(matrix * scales[:M, None].astype(float))
+        assert (numbers == matrix).all()
+        np.testing.assert_allclose(found, scales[:M], rtol=1e-6)
+        limit, pairs, factor = whole.largest(K), -(-K // 2), np.zeros(lanes, np.float32)
+        small = np.zeros((pairs, lanes, 2), np.int16)
+        compiled.function("shorts", 2, 3)(K, limit, *(a.ctypes.data for a in (given, small, factor)))
+        values = small.swapaxes(1, 2).reshape(2 * pairs, lanes)
+        assert np.abs(np.abs(values).max(0) - limit).max() <= 1 and not values[K:].any()
+        assert (np.abs(values[:K] * factor - given) <= np.abs(given).max(0) / limit).all()
+        law = (matrix.astype(object) @ values[:K].astype(object)).astype(float) * scales[:M, None] * factor
+        packed, result = whole.packed(numbers, kind), np.full((M + 3, lanes), 7.0, np.float32)
         for add, times in ((False, 1), (True, 2)):
-            product = compiled.function(f"product{add:d}", 2, 5)
-            product(M, -(-K // 2), *(a.ctypes.data for a in (packed, small, result, scales, factor)))
-            np.testing.assert_allclose(result[:M], times * law, rtol=1e-5, atol=1e-4 * np.abs(law).max())
+            places = (a.ctypes.data for a in (packed, small, result, scales, factor))
+            compiled.function(f"product{add:d}", 2, 5)(M, pairs, *places)
+            np.testing.assert_allclose(result[:M], times * law, rtol=1e-5, atol=1e-5 * np.abs(law).max())
         assert (result[M:] == 7.0).all()
 
 
 def test_what_is_no_matrix_of_8_bits():
     random = np.random.default_rng(1)
-    assert matmul.whole_rows(random.normal(size=(4, 5))) is None
-    whole, scales = matmul.whole_rows(np.zeros((2, 3)))
-    assert not whole.any() and not scales.any()
+    assert whole.rows_of(random.normal(size=(4, 5))) is None
+    numbers, scales = whole.rows_of(np.zeros((2, 3)))
+    assert not numbers.any() and not scales.any()
 
 
 def test_scores_and_samples_with_rounded_weights(charrnn, trained):
@@ -424,12 +433,12 @@ def test_scores_and_samples_with_rounded_weights(charrnn, trained):
     checkpoint.save(Path("small.pt"), {f"weights.{name}": array for name, array in weights.items()}, record)
     text = Path("text.txt")
     text.write_bytes(sentences(30, seed=4).encode())
-    whole, mine, law = (
+    before, mine, law = (
         json.loads(charrnn("eval", which[0], text, "--json", *which[1:]).out)
         for which in ([trained], [trained, "--int8"], ["small.pt"])
     )
-    assert mine.pop("int8") is True and mine == law and mine["nats"] != whole["nats"]
-    assert mine["nats"] == pytest.approx(whole["nats"], abs=0.01)
+    assert mine.pop("int8") is True and mine == law and mine["nats"] != before["nats"]
+    assert mine["nats"] == pytest.approx(before["nats"], abs=0.01)
     assert charrnn("eval", trained, text, "--int8").out.splitlines()[-1] == "weights rounded to 8 bits"
     texts = [charrnn("sample", which, *more, "-n", 300) for which, *more in ((trained, "--int8"), ("small.pt",))]
     assert texts[0] == texts[1] and texts[0].status == 0 and len(texts[0].out) > 300

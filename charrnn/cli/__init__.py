@@ -120,7 +120,7 @@ Others = Annotated[  # the option --ensemble of a command that reads with severa
 ]
 Rounded = Annotated[  # the option --int8 of a command that reads with a model
     bool,
-    typer.Option("--int8", help="Round all matrices but the embedding to 8 bits, column by column."),
+    typer.Option("--int8", help="Round the weights to 8 bits: a text is drawn faster on a CPU."),
 ]
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from llvmlite import ir
 
 from ...cells.base import EPSILON
-from ..machine import matmul, processor, threads
+from ..machine import matmul, processor, threads, whole
 from ..machine.code import INT, POINTER, Code
 from . import pick
 
@@ -159,10 +159,10 @@ class Step:
     def _product(self, matrix, left, pieces):
         """The code of a product: a function of the first row, how many, and where they go."""
         ends = np.cumsum(pieces)
-        if self.kind.alone and processor.in_bytes():
-            whole = [matmul.whole_rows(matrix[:, end - size : end]) for end, size in zip(ends, pieces, strict=True)]
-            if all(whole):
-                return self._whole_product(whole, left)
+        if processor.in_bytes():
+            parts = [whole.rows_of(matrix[:, end - size : end]) for end, size in zip(ends, pieces, strict=True)]
+            if all(parts):
+                return self._whole_product(parts, left)
         K, lanes, tall = INT(matrix.shape[1]), INT(self.kind.lanes), self.kind.tall
         if self.kind.alone:
             matrix = np.pad(matrix, ((0, -len(matrix) % tall), (0, 0)))
@@ -179,23 +179,23 @@ class Step:
 
     def _whole_product(self, pieces, left):
         """As `_product`, of matrices beside each other that are whole numbers."""
-        code, b, parts, start = self.code, self.code.build, [], 0
-        for whole, scales in pieces:
-            K, target = whole.shape[1], self.inside(self._room(whole.shape[1] // 2 + 2))
-            factor, values = self.inside(self._room(1)), code.at(target, INT(0))
-            function = self._function(matmul.shorts, "shorts", self.kind)
-            source = code.at(self.address(left), INT(start))
-            b.call(function, [INT(K), INT(matmul.largest_value(K)), source, target, factor])
-            packed = self._fixed(matmul.in_pairs(whole, self.kind.tall).view(np.float32))
-            parts.append((INT(-(-K // 2)), packed, values, self._fixed(scales), factor))
+        code, b, parts, start, tall = self.code, self.code.build, [], 0, self.kind.tall
+        for matrix, scales in pieces:
+            K, values, factor = matrix.shape[1], self.inside(self._room(matrix.shape[1])), self.inside(self._room(1))
+            source = code.at(self.address(left), INT(start * self.kind.lanes))
+            shorts = self._function(whole.shorts, "shorts", self.kind)
+            b.call(shorts, [INT(K), INT(whole.largest(K)), source, values, factor])
+            packed = self._fixed(whole.packed(matrix, self.kind).view(np.float32))
+            parts.append(
+                (INT(-(-K // 2)), packed, values, self._fixed(np.pad(scales, (0, -len(scales) % tall))), factor)
+            )
             start += K
 
         def rows(first, count, place):
             for number, (K, packed, values, scales, factor) in enumerate(parts):
-                name = "add whole" if number else "set whole"
-                function = self._function(matmul.whole_product, name, number > 0, self.kind)
+                product = self._function(whole.product, "add whole" if number else "set whole", number > 0, self.kind)
                 own = b.gep(packed, [b.mul(first, K)], source_etype=ir.IntType(16))
-                b.call(function, [count, K, own, values, place, code.at(scales, first), factor])
+                b.call(product, [count, K, own, values, place, code.at(scales, first), factor])
 
         return rows
 

@@ -179,13 +179,15 @@ class Code:
         a, b = (self.build.bitcast(value, kind) for value in (a, b))
         return self._call(name, sums, a, b)
 
-    def bytes_by_shorts(self, address, shorts):
-        """Sums of pairs, one in each place: of the whole numbers of 8 bits at an address times those of 16."""
-        bits = 32 * self.width
-        kind = ir.VectorType(ir.IntType(16), 2 * self.width)
-        name = {512: "avx512.pmaddw.d.512", 256: "avx2.pmadd.wd", 128: "sse2.pmadd.wd"}[bits]
-        small = self.build.load(address, typ=ir.VectorType(ir.IntType(8), 2 * self.width), align=1)
-        return self._call(f"llvm.x86.{name}", self.build.sext(small, kind), self.build.bitcast(shorts, kind))
+    def shorter(self, bits):
+        """The type of twice as many whole numbers of so many bits as a vector has numbers."""
+        return ir.VectorType(ir.IntType(bits), 2 * self.width)
+
+    def dot_of_shorts(self, a, b):
+        """The sum of both products of each pair of whole numbers of 16 bits, of 32 bits."""
+        name = {16: "avx512.pmaddw.d.512", 8: "avx2.pmadd.wd", 4: "sse2.pmadd.wd"}[self.width]
+        a, b = (self.build.bitcast(value, self.shorter(16)) for value in (a, b))
+        return self._call(f"llvm.x86.{name}", a, b)
 
     def transposed(self, lines):
         """As many vectors as each has numbers, the other way round: interleaving the two halves of them, as a deck of

@@ -4,9 +4,6 @@ A matrix (M, K) is packed: `tall` rows at a time, so that the code reads it from
 follows row by row. Each number of the result is summed in the order of K, for whatever lanes.
 """
 
-import numpy as np
-from llvmlite import ir
-
 from .code import INT, Code
 
 TOGETHER = 4  # vectors of rows that are summed at once for a single lane
@@ -77,102 +74,13 @@ def alone(module, name, add, kind):
                     line = code.at(matrix, b.mul(code.sum(row, INT(v * width)), K), b.mul(k, INT(width)))
                     running[v] = code.intrinsic("fma", code.load(line), value, running[v])
             for v, value in enumerate(sums):
-                _put(code, value, code.at(place, INT(v * width)), add, left if vectors == 1 else None)
+                put(code, value, code.at(place, INT(v * width)), add, left if vectors == 1 else None)
     b.ret_void()
     return code.function
 
 
-LARGEST = 127  # of whole numbers of 8 bits, as they are used; the other sign has one more
-
-
-def whole_rows(matrix):
-    """A matrix as whole numbers of 8 bits times a number for each row, (M, K) and (M,); None if it is none of these."""
-    scales = np.abs(matrix).max(1) / LARGEST
-    exact = matrix / np.where(scales > 0, scales, 1)[:, None]
-    whole = np.rint(exact)
-    return (whole.astype(np.int8), scales) if np.abs(exact - whole).max() < 1e-3 else None
-
-
-def in_pairs(whole, tall):
-    """A matrix of whole numbers packed as `whole_product` reads it: in pairs, of columns side by side."""
-    M, K = whole.shape
-    even = np.pad(whole, ((0, -M % tall), (0, K % 2)))
-    return even.reshape(-1, tall, even.shape[1] // 2, 2).swapaxes(1, 2).reshape(-1)
-
-
-def largest_value(K):
-    """The largest of K whole numbers that can be multiplied with 8 bits each and summed in 32."""
-    return min(2**15 - 1, (2**31 - 1) // (LARGEST * K))
-
-
-def shorts(module, name, kind):
-    """A function of how many, of the largest whole number; values, target, factor: it rounds the values to whole
-    numbers of 16 bits, which times the factor they are."""
-    code = Code(module, name, 2, 3, kind)
-    code.function.linkage = "internal"
-    code.function.attributes.add("noinline")
-    count, largest, values, target, factor = code.function.args
-    b = code.build
-    wide = b.sdiv(count, INT(kind.width))
-    many = [code.spread(1e-30)]
-    with code.summing(wide, many) as (k, most):
-        most[0] = _longer(code, most[0], code.load(code.at(values, b.mul(k, INT(kind.width)))))
-    tops = [b.extract_element(many[0], INT(n)) for n in range(kind.width)]
-    wide = b.mul(wide, INT(kind.width))
-    with code.by_one():
-        top = [code.spread(tops[0])]
-        for other in tops[1:]:
-            top[0] = _longer(code, top[0], code.spread(other))
-        with code.summing(b.sub(count, wide), top) as (k, most):
-            most[0] = _longer(code, most[0], code.load(code.at(values, wide, k)))
-        step = b.fdiv(b.extract_element(top[0], INT(0)), b.sitofp(largest, kind.number))
-        b.store(step, factor)
-    for width, start, end in ((kind.width, INT(0), wide), (1, wide, count)):
-        with code.of(kind.number, width), code.loop(start, end, width) as k:
-            exact = code.intrinsic("rint", b.fdiv(code.load(code.at(values, k)), code.spread(step)))
-            place = b.gep(target, [k], source_etype=ir.IntType(16))
-            b.store(b.fptosi(exact, ir.VectorType(ir.IntType(16), width)), place, align=2)
-    b.ret_void()
-    return code.function
-
-
-def _longer(code, length, value):
-    """The greater of a length and that of a value."""
-    value = code.intrinsic("fabs", value)
-    return code.build.select(code.build.fcmp_ordered(">", value, length), value, length)
-
-
-def whole_product(module, name, add, kind):
-    """As `alone`, of whole numbers: K counts pairs, the matrix is one of 8 bits, the values are of 16; after the result
-    come a number for each row and one for all, by which it is multiplied."""
-    code = Code(module, name, 2, 5, kind)
-    code.function.linkage = "internal"
-    code.function.attributes.add("noinline")
-    M, K, matrix, values, result, scales, factor = code.function.args
-    b, width = code.build, code.width
-    factor = code.splat(factor)
-    together = b.mul(b.sdiv(M, INT(width * TOGETHER)), INT(width * TOGETHER))
-    for vectors, start, end in ((TOGETHER, INT(0), together), (1, together, M)):
-        with code.loop(start, end, width * vectors) as row:
-            place, left = code.at(result, row), b.sub(M, row)
-            with code.of(ir.IntType(32), width):
-                sums = [code.spread(0) for _ in range(vectors)]
-                with code.summing(K, sums) as (k, running):
-                    value = code.splat(code.at(values, k))
-                    for v in range(vectors):
-                        line = b.add(b.mul(code.sum(row, INT(v * width)), K), b.mul(k, INT(width)))
-                        pairs = b.gep(matrix, [line], source_etype=ir.IntType(16))
-                        running[v] = b.add(running[v], code.bytes_by_shorts(pairs, value))
-            for v, value in enumerate(sums):
-                scale = code.apply("*", factor, code.load(code.at(scales, row, INT(v * width))))
-                value = code.apply("*", b.sitofp(value, code.vector), scale)
-                _put(code, value, code.at(place, INT(v * width)), add, left if vectors == 1 else None)
-    b.ret_void()
-    return code.function
-
-
-def _put(code, value, place, add, left):
-    """Puts or adds a vector to a place, only as much of it as is `left` there, if that is said."""
+def put(code, value, place, add, left):
+    """Puts or adds a vector to a place as code, only as much of it as is `left` there, if that is said."""
     b = code.build
     if left is None:
         code.store(b.fadd(code.load(place), value) if add else value, place)

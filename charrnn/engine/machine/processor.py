@@ -73,9 +73,8 @@ def in_pairs() -> bool:
 
 
 def in_bytes() -> bool:
-    """Whether there is code here for products with whole numbers of 8 bits."""
-    able = features()
-    return bool(able.get("sse2") and (able.get("avx512bw") or not able.get("avx512f")))
+    """Whether this processor sums products of whole numbers of 16 bits, in the widest of its vectors."""
+    return bool(features().get({64: "avx512bw", 32: "avx2", 16: "sse2"}[_widest()]))
 
 
 def kind_alone(double: bool = False) -> Kind:
