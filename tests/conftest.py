@@ -16,6 +16,7 @@ from charrnn import checkpoint, cli
 from charrnn.model import Model
 from charrnn.vocab import Vocabulary
 
+cli.load()  # all commands, in their order
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the models here are too small for more; read when torch is imported
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -49,6 +49,17 @@ def test_the_commands():
     assert " ".join(COMMANDS) == "train plan sample eval inspect gates compare claims plot cells probe bench corpora"
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_that_is_typed_is_there_alone(name, process):
+    """No other one is imported but what it needs itself, and nothing is missing."""
+    done = process(name, "--help")
+    assert done.returncode == 0 and f"Usage: charrnn {name} [OPTIONS]" in done.stdout.decode()
+
+
+def test_where_commands_are():
+    assert set(cli.ROOMS) == set(COMMANDS)
+
+
 def test_alone_it_prints_its_help(charrnn):
     alone, asked = charrnn(), charrnn("--help")
     assert (alone.status, alone.err) == (0, "") and alone.out.strip() == asked.out.strip()

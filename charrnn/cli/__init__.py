@@ -1,7 +1,8 @@
-"""The command line: one Typer app; each command imports what it needs when it runs, so that help is quick."""
+"""The command line: one Typer app; a command is imported when it is typed, and what it needs when it runs."""
 
 import contextlib
 import functools
+import importlib
 import os
 import signal
 import sys
@@ -124,6 +125,20 @@ Rounded = Annotated[  # the option --int8 of a command that reads with a model
 ]
 
 
+ROOMS = {  # where each command is, in the order of help
+    "train": "learn", "plan": "planning", "sample": "generate", "eval": "score", "inspect": "describe",
+    "gates": "gates", "compare": "compare", "probe": "probe tasks context gradient", "claims": "claims",
+    "plot": "plot", "bench": "bench", "cells": "catalog", "corpora": "catalog",
+}  # fmt: skip
+
+
+def load(name: str = "") -> None:
+    """Adds a command to the app; where there is none of that name all of them, which help and suggestions need."""
+    rooms = [ROOMS[name]] if name in ROOMS else ROOMS.values()
+    for room in " ".join(rooms).split():
+        importlib.import_module(f".{room}", __name__)
+
+
 def main() -> None:
     """Runs the command line; a person's mistake becomes one line on stderr and its exit status."""
     for stream in (sys.stdout, sys.stderr):
@@ -132,6 +147,7 @@ def main() -> None:
     for number in STOPS:
         signal.signal(number, _raise_interrupted)
     try:
+        load(*sys.argv[1:2])
         app(prog_name="charrnn")
     except CharrnnError as error:
         with contextlib.suppress(OSError):  # the terminal may be gone
@@ -158,10 +174,3 @@ def _status(end):
     if not isinstance(gone, BrokenPipeError):
         return end.code
     return getattr(gone.__context__, "exit_code", 0)  # of the usage error that nobody could be told
-
-
-# Each adds its commands, in this order.
-from . import (  # noqa: E402, I001
-    learn, planning, generate, score, describe, gates, compare,  # noqa: F401
-    probe, tasks, context, gradient, claims, plot, bench, catalog,  # noqa: F401
-)  # fmt: skip
