@@ -119,12 +119,6 @@ Others = Annotated[  # the option --ensemble of a command that reads with severa
     list[Path] | None,
     typer.Option(help="Average the logits with this checkpoint's; may be repeated.", show_default=False),
 ]
-Rounded = Annotated[  # the option --int8 of a command that reads with a model
-    bool,
-    typer.Option("--int8", help="Round the weights to 8 bits: a text is drawn faster on a CPU."),
-]
-
-
 ROOMS = {  # where each command is, in the order of help
     "train": "learn", "plan": "planning", "sample": "generate", "eval": "score", "inspect": "describe",
     "gates": "gates", "compare": "compare", "probe": "probe tasks context gradient", "claims": "claims",

@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from ..errors import UsageError
-from . import NUMBER, WHOLE, Others, Rounded, app, pipeable, text_of
+from . import NUMBER, WHOLE, Others, app, pipeable, text_of
 from .opening import CellOption
 
 Length = Annotated[int, typer.Option("--length", "-n", help="Characters to draw; -1 goes on without end.", **WHOLE)]
 Temperature = Annotated[
     str, typer.Option("--temperature", "-t", help="0 takes the likeliest; several (.5,.8) stand side by side.")
 ]
+Int8 = Annotated[bool, typer.Option("--int8", help="Round the weights to 8 bits: faster, and nearly as good.")]
 
 
 @app.command(rich_help_panel="Models")
@@ -36,7 +37,7 @@ def sample(
         float, typer.Option(help="Draw from those at least this share as likely as the likeliest.", **NUMBER)
     ] = 0.0,
     ensemble: Others = None,
-    int8: Rounded = False,
+    int8: Int8 = False,
     seed: Annotated[int, typer.Option(help="Seed of the draws: the same one, the same text.", **WHOLE)] = 1,
     count: Annotated[int, typer.Option(help="Texts to draw, side by side in one batch.", **WHOLE)] = 1,
     stop: Annotated[

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ..errors import UsageError
-from . import NUMBER, WHOLE, Others, Rounded, app, pipeable
+from . import NUMBER, WHOLE, Others, app, pipeable
 from .opening import CellOption
 
 ESCAPE = math.log(0x110000)  # nats to name any of Unicode's code points
@@ -52,7 +52,7 @@ def evaluate(
     per: Annotated[str | None, typer.Option(help="One JSON line per line or char instead of a summary.")] = None,
     windows: Annotated[int, typer.Option(help="Reset the state every so many characters; 0 for never.", **WHOLE)] = 0,
     ensemble: Others = None,
-    int8: Rounded = False,
+    int8: Annotated[bool, typer.Option("--int8", help="Round the weights to 8 bits, as sample --int8 does.")] = False,
     unknown: Annotated[
         str, typer.Option(help="Characters that the model never saw: error, or replace with their cost counted.")
     ] = "error",
