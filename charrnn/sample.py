@@ -25,7 +25,7 @@ COLDEST = 1e-30  # a temperature under which nothing changes but that numbers ov
 DRAWN = 1024  # uniform numbers that a stream draws at a time
 CALLS = 750_000  # multiplications that take as long as the calls of numpy for a step
 PATIENCE = 8_000_000_000  # multiplications that take longer than code to be made: .3 s
-TRIED = 16  # calls after which it is measured anew how many threads draw fastest, which others' work may change
+SHORT, WARM, ALONE = 16, 3, 2  # how much shorter a trial is than a call; of one thread; calls between those of several
 SORTED = 1000  # symbols from which on numpy finds the likeliest of them faster, by sorting
 
 
@@ -167,15 +167,33 @@ def generate(sampler, prompt: np.ndarray, picking: Picking, seed: int, streams: 
             loop = sampler.loop(logits, state)
             left = math.inf
     rule = picking.temperature, picking.top_k, picking.top_p, picking.min_p, forbidden
-    times = dict.fromkeys(loop.parts, 0.0)
+    yield from _several(loop, lambda steps, threads: loop.draw(drawn(steps), threads, *rule))
+
+
+def _several(loop, draw):
+    """What draw(steps, threads) gives, without end: on several threads as long as those are faster than one, which they
+    are not where others use the processors too."""
+
+    def timed(steps, threads):
+        start = time.perf_counter()
+        found = draw(steps, threads)
+        return found, (time.perf_counter() - start) / steps
+
+    short, alone = -(-loop.chunk // SHORT), math.inf
+    for _ in range(WARM):
+        found, each = timed(short, 1)
+        alone = min(alone, each)
+        yield from found
+    steps = short
     while True:
-        for parts in times:
-            start = time.perf_counter()
-            found = loop.draw(drawn(-(-loop.chunk // 4)), parts, *rule)
-            times[parts] = time.perf_counter() - start
-            yield from found
-        for _ in range(TRIED):
-            yield from loop.draw(drawn(loop.chunk), min(times, key=times.get), *rule)
+        found, each = timed(steps, loop.most)
+        yield from found
+        steps = loop.chunk
+        if each > alone:
+            for _ in range(ALONE):
+                found, alone = timed(loop.chunk, 1)
+                yield from found
+            steps = short
 
 
 def _pick(weights, u):

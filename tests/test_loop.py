@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import types
 from itertools import islice
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from test_sample import fresh
 from test_stack import LEAVES, MATRICES, TALL, made_up
 
-from charrnn import cells, checkpoint, threads
+from charrnn import cells, checkpoint, sample, threads
 from charrnn.cells.base import tanh
 from charrnn.cells.trace import Symbol
 from charrnn.engine import machine
@@ -197,14 +198,14 @@ def test_a_lane_has_the_same_bits_whatever_stands_beside_it(form):
 
 def test_how_many_threads_are_tried(monkeypatch):
     sampler = Sampler([of_any_width(hidden=70)])
-    assert Loop(sampler.program, 1, 4).parts == [1]  # too small to be shared out
+    assert Loop(sampler.program, 1, 4).most == 1  # too small to be shared out
     monkeypatch.setattr(room, "SHARED", 20_000)
-    assert Loop(sampler.program, 1, 4).parts == [1, 3] and Loop(sampler.program, 1, 2).parts == [1, 2]
-    assert Loop(sampler.program, 2, 4).parts == [1]
+    assert Loop(sampler.program, 1, 4).most == 3 and Loop(sampler.program, 1, 2).most == 2
+    assert Loop(sampler.program, 2, 4).most == 1
     alone = Sampler([stirred(Model("indrnn", 29, 8, 9000, 1))])  # its only product is that of the softmax
-    assert Loop(alone.program, 1, 4).parts == [1]
+    assert Loop(alone.program, 1, 4).most == 1
     monkeypatch.delattr(os, "sched_yield")
-    assert Loop(sampler.program, 1, 4).parts == [1]
+    assert Loop(sampler.program, 1, 4).most == 1
 
 
 def test_who_is_interrupted_lets_the_others_go(monkeypatch):
@@ -228,6 +229,30 @@ def test_who_is_interrupted_lets_the_others_go(monkeypatch):
     monkeypatch.setattr(loop, "_run", lambda integers, *rest: (run if integers[2] else interrupted)(integers, *rest))
     with pytest.raises(KeyboardInterrupt):
         loop.draw(np.zeros((50, 1)), 3, *PLAIN)
+
+
+def test_several_threads_draw_as_long_as_they_are_faster(monkeypatch):
+    """Where others take the processors one thread goes on alone, and now and then it is seen whether they still do."""
+    now, calls, cost = [0.0], [], {1: 1.0, 2: 0.5}
+
+    def draw(steps, many):
+        now[0] += steps * cost[many]
+        calls.append((steps, many))
+        return [None]
+
+    monkeypatch.setattr(sample.time, "perf_counter", lambda: now[0])
+    found = sample._several(types.SimpleNamespace(chunk=160, most=2), draw)
+
+    def next_calls(count):
+        calls.clear()
+        list(islice(found, count))
+        return calls
+
+    assert next_calls(9) == [(10, 1)] * 3 + [(10, 2)] + [(160, 2)] * 5
+    cost[2] = 3.0
+    assert next_calls(9) == [(160, 2), (160, 1), (160, 1), (10, 2), (160, 1), (160, 1), (10, 2), (160, 1), (160, 1)]
+    cost[2] = 0.9
+    assert next_calls(5) == [(10, 2)] + [(160, 2)] * 4
 
 
 def test_threads_as_the_environment_says(monkeypatch):

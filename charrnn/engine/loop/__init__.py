@@ -33,7 +33,7 @@ def refuses(program) -> str:
 class Loop:
     """Draws for so many lanes by the step that `program(lanes)` makes, on up to so many threads.
 
-    Whatever their number, the symbols are the same. `parts` are the numbers of threads that may be worth a try.
+    Whatever their number, the symbols are the same. `most` is how many may share a single lane.
     """
 
     def __init__(self, program, lanes: int, threads: int):
@@ -45,13 +45,14 @@ class Loop:
         self.ends = [program.output, *states]  # logits and states as the program has them, lanes last
         sizes = [each.arguments[0].size for each in program.operations if each.name == "@"]
         numbers, meets = sum(sizes), lanes == 1 and len(sizes) > 1 and hasattr(os, "sched_yield")
-        most = min(threads, MOST_THREADS, 1 + numbers // SHARED) if meets else 1
-        self.parts = [1, most] if most > 1 else [1]
+        self.most = min(threads, MOST_THREADS, 1 + numbers // SHARED) if meets else 1
         self.chunk = max(1, min(MOST, AHEAD // max(1, numbers * lanes)))
-        self.step = Step(module, program, self.kind, most > 1)
+        self.step = Step(module, program, self.kind, self.most > 1)
         self.function = processor.Compiled(module).function("draw", *self.step.signature)
         self.arenas = [aligned(self.step.size) for _ in range(-(-lanes // self.kind.lanes))]
-        self.others = [aligned(self.step.size) for _ in range(most - 1)]  # of threads that share a lane with the first
+        self.others = [
+            aligned(self.step.size) for _ in range(self.most - 1)
+        ]  # of threads that share a lane with the first
         self.shared, self.meeting = aligned(self.step.shared), np.zeros(1, np.int64)
 
     def begin(self, logits: np.ndarray, state: list[np.ndarray]) -> None:
@@ -63,7 +64,7 @@ class Loop:
                 self.step.part_of(arena, own)[:, : lanes.shape[1]] = lanes
 
     def draw(self, uniform, parts: int, temperature: float, top_k: int, top_p: float, min_p: float, forbidden):
-        """The next symbols (T, B) of as many steps as there are numbers (T, B) between 0 and 1, on `parts` threads.
+        """The next symbols (T, B), of as many steps as there are numbers (T, B) between 0 and 1, on `parts` threads.
 
         They are picked as by sample.Picking; the one that is `forbidden`, if any, is not.
         """
