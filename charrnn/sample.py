@@ -25,7 +25,7 @@ COLDEST = 1e-30  # a temperature under which nothing changes but that numbers ov
 DRAWN = 1024  # uniform numbers that a stream draws at a time
 CALLS = 750_000  # multiplications that take as long as the calls of numpy for a step
 PATIENCE = 8_000_000_000  # multiplications that take longer than code to be made: .3 s
-SHORT, WARM, ALONE = 16, 3, 2  # how much shorter a trial is than a call; of one thread; calls between those of several
+SHORT, WARM, ALONE = 4, 3, 8  # how much shorter a trial is than a call; of one thread; calls between those of several
 SORTED = 1000  # symbols from which on numpy finds the likeliest of them faster, by sorting
 
 

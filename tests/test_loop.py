@@ -248,11 +248,12 @@ def test_several_threads_draw_as_long_as_they_are_faster(monkeypatch):
         list(islice(found, count))
         return calls
 
-    assert next_calls(9) == [(10, 1)] * 3 + [(10, 2)] + [(160, 2)] * 5
+    alone = [(160, 1)] * 8
+    assert next_calls(9) == [(40, 1)] * 3 + [(40, 2)] + [(160, 2)] * 5
     cost[2] = 3.0
-    assert next_calls(9) == [(160, 2), (160, 1), (160, 1), (10, 2), (160, 1), (160, 1), (10, 2), (160, 1), (160, 1)]
+    assert next_calls(19) == [(160, 2), *alone, (40, 2), *alone, (40, 2)]
     cost[2] = 0.9
-    assert next_calls(5) == [(10, 2)] + [(160, 2)] * 4
+    assert next_calls(13) == [*alone, (40, 2)] + [(160, 2)] * 4
 
 
 def test_threads_as_the_environment_says(monkeypatch):
