@@ -1,6 +1,7 @@
 """What the tests share: a folder and a cache of their own, the command run in-process or as a process, a small run."""
 
 import os
+import platform
 import random
 import re
 import signal
@@ -145,6 +146,20 @@ def parts_of(path: Path) -> tuple[Model, dict, Vocabulary]:
 def loaded(trained):
     """What `trained` learned: its model, weights and vocabulary; do not change them."""
     return parts_of(trained / "best.pt")
+
+
+@pytest.fixture(params=["haswell", "x86-64"])
+def lesser(request, monkeypatch) -> str:
+    """Code is made as for a lesser processor of the same kind, of this name."""
+    processor = pytest.importorskip("charrnn.engine.machine.processor", exc_type=ImportError)
+    if platform.machine() not in ("x86_64", "AMD64"):
+        pytest.skip("another kind of processor")
+    wider = request.param == "haswell"
+    able = {name: there and wider and "512" not in name for name, there in processor.features().items()}
+    able = type(processor.features())(able | {"sse2": True, "64bit": True})
+    monkeypatch.setattr(processor, "features", lambda: able)
+    monkeypatch.setattr(processor.llvm, "get_host_cpu_name", lambda: request.param)
+    return request.param
 
 
 @pytest.fixture

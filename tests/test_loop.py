@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import platform
 import signal
 import subprocess
 import sys
@@ -477,14 +476,7 @@ def test_scores_and_samples_with_rounded_weights(charrnn, trained):
 # ---- other processors
 
 
-@pytest.mark.parametrize("lesser", ["haswell", "x86-64"])
-def test_lesser_processors_draw_the_same(lesser, monkeypatch):
-    if platform.machine() not in ("x86_64", "AMD64"):
-        pytest.skip("another kind of processor")
-    able = {name: there and lesser == "haswell" and "512" not in name for name, there in processor.features().items()}
-    able = type(processor.features())(able | {"sse2": True, "64bit": True})
-    monkeypatch.setattr(processor, "features", lambda: able)
-    monkeypatch.setattr(processor.llvm, "get_host_cpu_name", lambda: lesser)
+def test_lesser_processors_draw_the_same(lesser):
     assert processor.kind_alone().width == (8 if lesser == "haswell" else 4) and processor.in_bytes()
     for form in (lambda weights: weights, rounded):
         model, weights = of_any_width()
