@@ -17,7 +17,7 @@ from conftest import sentences
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_sample import fresh
-from test_stack import LEAVES, MATRICES, TALL, made_up
+from test_stack import LEAVES, arrays_of_leaves, made_up
 
 from charrnn import cells, checkpoint, sample, threads
 from charrnn.cells.base import tanh
@@ -126,8 +126,7 @@ def test_a_made_up_step(lanes, made):
     """Steps of made-up arithmetic, by code and by numpy; a symbol is picked, but nothing comes of it."""
     output, after = made
     random, ids = np.random.default_rng(3), Symbol("leaf", "ids")
-    fixed = {s: random.normal(size=(2, 2)).astype(np.float32) for s in MATRICES}
-    fixed |= {LEAVES[3]: np.array([0.3, -0.7], np.float32), TALL: random.normal(size=(4, 2)).astype(np.float32)}
+    fixed = arrays_of_leaves(random)
     states = list(zip(LEAVES[:3], after, strict=True))
 
     def program(count):
@@ -400,6 +399,8 @@ def test_rounded_weights_are_multiplied_as_they_are(cell, lanes):
     draws_as_numpy_does(sampler, lanes, 1, within=2e-3)
     functions = Loop(sampler.program, lanes, 1).step.functions
     assert ("set whole" in functions) == processor.in_bytes()
+    assert ("product" in functions) == (cell == "clockwork" or not processor.in_bytes())  # a mask hides its largest
+    assert ("add whole" in functions) == (cell not in ("gru", "clockwork") and processor.in_bytes())  # in pieces
     assert "set whole" not in Loop(Sampler([(model, weights)]).program, lanes, 1).step.functions
 
 

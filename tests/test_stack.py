@@ -360,6 +360,12 @@ NEXT = tanh(LEAVES[0] * 0.25)
 JOINED = Symbol("@", Symbol("join", *LEAVES[:2]), TALL)
 
 
+def arrays_of_leaves(random):
+    """Those that made-up steps do not change."""
+    fixed = {s: random.normal(size=(2, 2)).astype(np.float32) for s in MATRICES}
+    return fixed | {LEAVES[3]: np.array([0.3, -0.7], np.float32), TALL: random.normal(size=(4, 2)).astype(np.float32)}
+
+
 @pytest.mark.parametrize("lanes", [1, 3])
 @given(step=made_up())
 @example(step=(tanh(JOINED), [NEXT, *LEAVES[1:3]]))  # what is joined is read once more
@@ -368,8 +374,7 @@ def test_a_program_computes_what_its_step_says(lanes, step):
     """Rewritten, done together and written over what was there, against the arithmetic as it stands."""
     output, after = step
     random, ids = np.random.default_rng(3), Symbol("leaf", "ids")
-    fixed = {s: random.normal(size=(2, 2)).astype(np.float32) for s in MATRICES}
-    fixed |= {LEAVES[3]: np.array([0.3, -0.7], np.float32), TALL: random.normal(size=(4, 2)).astype(np.float32)}
+    fixed = arrays_of_leaves(random)
     program = Program(output, list(zip(LEAVES[:3], after, strict=True)), ids, fixed, [(2,)] * 3, lanes)
     state = [random.normal(size=(lanes, 2)).astype(np.float32) for _ in after]
     for array, value in zip(program.state, state, strict=True):

@@ -1,5 +1,6 @@
 """The lines of the tasks, drawn from the generator that is given: as batches of ids and as text."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,7 +20,7 @@ class Batch:
     kinds: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-class Task:
+class Task(ABC):
     """What all have in common."""
 
     name = ""
@@ -28,9 +29,9 @@ class Task:
         self.kind, self.gap = KINDS[self.name], gap
         self.kind.check(gap)
 
+    @abstractmethod
     def lines(self, random: np.random.Generator, count: int) -> np.ndarray:
         """So many lines (T + 1, count), ids."""
-        raise NotImplementedError
 
     def asked(self, lines: np.ndarray) -> np.ndarray:
         """What of lines[1:] (T, B) is asked for: the last character, unless a task says otherwise."""

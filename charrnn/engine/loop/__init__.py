@@ -50,9 +50,7 @@ class Loop:
         self.step = Step(module, program, self.kind, self.most > 1)
         self.function = processor.Compiled(module).function("draw", *self.step.signature)
         self.arenas = [aligned(self.step.size) for _ in range(-(-lanes // self.kind.lanes))]
-        self.others = [
-            aligned(self.step.size) for _ in range(self.most - 1)
-        ]  # of threads that share a lane with the first
+        self.others = [aligned(self.step.size) for _ in range(self.most - 1)]  # of threads that share a lane
         self.shared, self.meeting = aligned(self.step.shared), np.zeros(1, np.int64)
 
     def begin(self, logits: np.ndarray, state: list[np.ndarray]) -> None:
